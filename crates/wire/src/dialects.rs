@@ -1,0 +1,3 @@
+//! One module per wire protocol. No dialect knows another.
+
+pub mod openai_chat;
