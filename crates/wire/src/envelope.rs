@@ -103,7 +103,9 @@ impl<'b> Value<'b> {
         if memchr::memchr(b'\\', inner).is_none() {
             return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
         }
-        serde_json::from_slice::<String>(self.raw).ok().map(Cow::Owned)
+        serde_json::from_slice::<String>(self.raw)
+            .ok()
+            .map(Cow::Owned)
     }
 
     /// The truth, if it is a boolean.
@@ -120,7 +122,9 @@ impl<'b> Value<'b> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         matches!(self.kind(), Kind::Array | Kind::Object)
-            && self.raw[1..self.raw.len() - 1].iter().all(u8::is_ascii_whitespace)
+            && self.raw[1..self.raw.len() - 1]
+                .iter()
+                .all(u8::is_ascii_whitespace)
     }
 }
 
@@ -139,7 +143,11 @@ pub struct Malformed {
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at line {}, column {}", self.problem, self.line, self.column)
+        write!(
+            f,
+            "{} at line {}, column {}",
+            self.problem, self.line, self.column
+        )
     }
 }
 
@@ -226,12 +234,19 @@ impl<'b> Envelope<'b> {
     /// # Errors
     /// [`Duplicate`] if `name` stands more than once, in whatever spelling.
     pub fn get(&self, name: &str) -> Result<Option<Value<'b>>, Duplicate> {
-        let mut places = self.fields.iter().filter(|field| self.is_named(field, name));
+        let mut places = self
+            .fields
+            .iter()
+            .filter(|field| self.is_named(field, name));
         let first = places.next();
         if places.next().is_some() {
-            return Err(Duplicate { name: name.to_owned() });
+            return Err(Duplicate {
+                name: name.to_owned(),
+            });
         }
-        Ok(first.map(|field| Value { raw: &self.body[field.value.clone()] }))
+        Ok(first.map(|field| Value {
+            raw: &self.body[field.value.clone()],
+        }))
     }
 
     /// Whether `name` stands at least once.
@@ -258,10 +273,13 @@ impl<'b> Envelope<'b> {
         self.fields.is_empty()
     }
 
-    /// The place of a member's value.
-    pub(crate) fn value_span(&self, name: &str) -> Option<Range<usize>> {
-        let field = self.fields.iter().find(|field| self.is_named(field, name))?;
-        Some(field.value.clone())
+    /// The places of a member's value: several if the name stands more than once.
+    pub(crate) fn value_spans(&self, name: &str) -> impl Iterator<Item = Range<usize>> {
+        let named = self
+            .fields
+            .iter()
+            .filter(move |field| self.is_named(field, name));
+        named.map(|field| field.value.clone())
     }
 
     /// The places to cut so that no member called by one of `names` remains, each with the one
@@ -289,7 +307,9 @@ impl<'b> Envelope<'b> {
 
     /// Just before the closing brace's white space: where new members go.
     pub(crate) fn insertion_point(&self) -> usize {
-        self.fields.last().map_or(self.inside.start, |field| field.value.end)
+        self.fields
+            .last()
+            .map_or(self.inside.start, |field| field.value.end)
     }
 
     fn is_named(&self, field: &Field, name: &str) -> bool {
@@ -315,7 +335,11 @@ fn scan_object<'b>(scanner: &mut Scanner<'b>) -> Result<Envelope<'b>, Problem> {
     scanner.skip_space();
     match scanner.peek() {
         Some(_) => Err(Problem::Trailing),
-        None => Ok(Envelope { body: scanner.bytes, fields, inside }),
+        None => Ok(Envelope {
+            body: scanner.bytes,
+            fields,
+            inside,
+        }),
     }
 }
 
@@ -341,7 +365,7 @@ fn scan_fields(scanner: &mut Scanner<'_>) -> Result<Vec<Field>, Problem> {
 fn scan_field(scanner: &mut Scanner<'_>) -> Result<Field, Problem> {
     let quote = scanner.at;
     if scanner.peek() != Some(b'"') {
-        return Err(scanner.peek().map_or(Problem::Ended, |_| Problem::ExpectedKey));
+        return Err(scanner.fault(Problem::ExpectedKey));
     }
     scanner.skip_string()?;
     let name = quote + 1..scanner.at - 1;
@@ -351,7 +375,11 @@ fn scan_field(scanner: &mut Scanner<'_>) -> Result<Field, Problem> {
     scanner.skip_space();
     let start = scanner.at;
     scanner.skip_value(1)?;
-    Ok(Field { name, value: start..scanner.at, escaped })
+    Ok(Field {
+        name,
+        value: start..scanner.at,
+        escaped,
+    })
 }
 
 fn malformed(body: &[u8], problem: Problem, offset: usize) -> Malformed {
@@ -361,6 +389,9 @@ fn malformed(body: &[u8], problem: Problem, offset: usize) -> Malformed {
         problem,
         offset,
         line: memchr::memchr_iter(b'\n', before).count() + 1,
-        column: String::from_utf8_lossy(&before[line_start..]).chars().count() + 1,
+        column: String::from_utf8_lossy(&before[line_start..])
+            .chars()
+            .count()
+            + 1,
     }
 }

@@ -7,7 +7,7 @@
 use crate::envelope::Problem;
 
 /// Nesting above which a body is refused. Deep enough for any tool schema seen in the wild,
-/// shallow enough that a bomb of brackets costs nothing; `serde_json` has the same bound.
+/// shallow enough that a bomb of brackets costs nothing; `serde_json` builds values up to 127.
 pub(crate) const MAX_DEPTH: u32 = 128;
 
 /// A scanning position over a body.
@@ -64,6 +64,7 @@ impl Scanner<'_> {
         loop {
             let rest = &self.bytes[self.at..];
             let Some(length) = memchr::memchr2(b'"', b'\\', rest) else {
+                self.refuse_control(rest.len())?;
                 self.at = self.bytes.len();
                 return Err(Problem::Ended);
             };
@@ -159,7 +160,7 @@ impl Scanner<'_> {
     /// Moves past a member's name and its colon.
     pub(crate) fn key(&mut self) -> Step {
         if !matches!(self.peek(), Some(b'"')) {
-            return Err(self.peek().map_or(Problem::Ended, |_| Problem::ExpectedKey));
+            return Err(self.fault(Problem::ExpectedKey));
         }
         self.skip_string()?;
         self.skip_space();
@@ -188,7 +189,7 @@ impl Scanner<'_> {
         match self.peek() {
             Some(b'0') => self.at += 1,
             Some(b'1'..=b'9') => self.skip_digits()?,
-            _ => return Err(Problem::BadNumber),
+            _ => return Err(self.fault(Problem::BadNumber)),
         }
         if self.peek() == Some(b'.') {
             self.at += 1;
@@ -207,14 +208,32 @@ impl Scanner<'_> {
         while matches!(self.peek(), Some(b'0'..=b'9')) {
             self.at += 1;
         }
-        if self.at == start { Err(Problem::BadNumber) } else { Ok(()) }
+        if self.at == start {
+            Err(self.fault(Problem::BadNumber))
+        } else {
+            Ok(())
+        }
     }
 
     fn skip_word(&mut self, word: &[u8]) -> Step {
-        if self.bytes[self.at..].starts_with(word) {
+        let rest = &self.bytes[self.at..];
+        if rest.starts_with(word) {
             self.at += word.len();
             return Ok(());
         }
-        Err(Problem::NotAValue)
+        Err(if word.starts_with(rest) {
+            Problem::Ended
+        } else {
+            Problem::NotAValue
+        })
+    }
+
+    /// What is wrong here: the body stops, or else `problem`.
+    pub(crate) fn fault(&self, problem: Problem) -> Problem {
+        if self.peek().is_none() {
+            Problem::Ended
+        } else {
+            problem
+        }
     }
 }

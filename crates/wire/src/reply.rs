@@ -1,6 +1,7 @@
 //! What Magpie must know of an answer on its way through: did it end, did it fail, what did it
 //! use. Everything else in it is the client's business and is not looked at.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -57,7 +58,9 @@ pub struct Unreadable;
 pub fn glance(data: &[u8], marks: &[ErrorMark]) -> Result<Glance, Unreadable> {
     let text = std::str::from_utf8(data).map_err(|_| Unreadable)?;
     let mut json = serde_json::Deserializer::from_str(text);
-    let glance = Reply { marks }.deserialize(&mut json).map_err(|_| Unreadable)?;
+    let glance = Reply { marks }
+        .deserialize(&mut json)
+        .map_err(|_| Unreadable)?;
     json.end().map_err(|_| Unreadable)?;
     Ok(glance)
 }
@@ -135,12 +138,11 @@ fn is_marked(value: &str, mark: &ErrorMark) -> bool {
     let Some(inner) = &mark.inner else {
         return value != "null" && mark.ok.as_deref() != Some(value);
     };
-    let fields = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(value);
+    let fields = serde_json::from_str::<BTreeMap<String, &RawValue>>(value);
     let Ok(fields) = fields else { return false };
-    match fields.get(inner) {
-        None | Some(serde_json::Value::Null) => false,
-        Some(found) => mark.ok.as_deref() != Some(found.to_string().as_str()),
-    }
+    fields
+        .get(inner)
+        .is_some_and(|found| found.get() != "null" && mark.ok.as_deref() != Some(found.get()))
 }
 
 enum Key {
@@ -188,6 +190,40 @@ impl Visitor<'_> for Name<'_> {
     }
 }
 
+/// The part of a visitor that lets anything but arrays and objects pass: where a provider writes
+/// nonsense beside the answer, the answer still goes through.
+macro_rules! scalars_say_nothing {
+    () => {
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("any value")
+        }
+
+        fn visit_unit<E>(self) -> Result<(), E> {
+            Ok(())
+        }
+
+        fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+            Ok(())
+        }
+
+        fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+            Ok(())
+        }
+
+        fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+            Ok(())
+        }
+
+        fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+            Ok(())
+        }
+
+        fn visit_str<E>(self, _: &str) -> Result<(), E> {
+            Ok(())
+        }
+    };
+}
+
 /// Reads `choices`, whatever it is; only an array of objects says anything.
 struct Choices<'g>(&'g mut Glance);
 
@@ -202,19 +238,17 @@ impl<'de> DeserializeSeed<'de> for Choices<'_> {
 impl<'de> Visitor<'de> for Choices<'_> {
     type Value = ();
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("choices")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
+    scalars_say_nothing!();
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while let Some(()) = seq.next_element_seed(Choice(self.0))? {
             self.0.has_choices = true;
         }
         Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        IgnoredAny.visit_map(map).map(drop)
     }
 }
 
@@ -225,15 +259,17 @@ impl<'de> DeserializeSeed<'de> for Choice<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
+        deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Choice<'_> {
     type Value = ();
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a choice")
+    scalars_say_nothing!();
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
+        IgnoredAny.visit_seq(seq).map(drop)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
@@ -265,10 +301,11 @@ pub struct ErrorText {
 }
 
 /// Finds message and code in an error body of any provider known: OpenAI's `error` object or
-/// string, Baidu's `error_msg`/`error_code`, MiniMax's `base_resp`, `message`, `msg`, `detail`.
+/// string, Baidu's `error_msg`/`error_code`, MiniMax's `base_resp`, `message`, `msg`, `detail`,
+/// Gemini's array around an `error` object.
 #[must_use]
 pub fn error_text(body: &[u8]) -> ErrorText {
-    const MESSAGES: [&str; 8] = [
+    const MESSAGES: [&str; 9] = [
         "/error/message",
         "/error",
         "/base_resp/status_msg",
@@ -277,9 +314,16 @@ pub fn error_text(body: &[u8]) -> ErrorText {
         "/msg",
         "/detail",
         "/errors/0/message",
+        "/0/error/message",
     ];
-    const CODES: [&str; 5] =
-        ["/error/code", "/base_resp/status_code", "/error_code", "/code", "/error/type"];
+    const CODES: [&str; 6] = [
+        "/error/code",
+        "/base_resp/status_code",
+        "/error_code",
+        "/code",
+        "/error/type",
+        "/0/error/code",
+    ];
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else {
         return ErrorText::default();
     };
@@ -288,5 +332,8 @@ pub fn error_text(body: &[u8]) -> ErrorText {
         serde_json::Value::Number(number) => Some(number.to_string()),
         _ => None,
     };
-    ErrorText { message: MESSAGES.iter().find_map(text), code: CODES.iter().find_map(text) }
+    ErrorText {
+        message: MESSAGES.iter().find_map(text),
+        code: CODES.iter().find_map(text),
+    }
 }

@@ -8,7 +8,8 @@ use crate::envelope::Envelope;
 /// One change to the top level of a JSON object. Values are JSON text, already encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit<'e> {
-    /// The member gets this value; it is added at the end if it is not there.
+    /// The member gets this value, at each place if it stands more than once, so that no reader
+    /// of the result can see another; it is added at the end if it is not there.
     Set {
         /// The member's name, plain (it is encoded on insertion).
         name: Cow<'e, str>,
@@ -25,7 +26,10 @@ pub enum Edit<'e> {
 impl<'e> Edit<'e> {
     /// Sets a member to JSON text.
     pub fn set(name: impl Into<Cow<'e, str>>, value: impl Into<Cow<'e, str>>) -> Self {
-        Self::Set { name: name.into(), value: value.into() }
+        Self::Set {
+            name: name.into(),
+            value: value.into(),
+        }
     }
 
     /// Removes a member.
@@ -57,14 +61,21 @@ pub fn splice(envelope: &Envelope<'_>, edits: &[Edit<'_>]) -> Vec<u8> {
     let doomed: Vec<&str> = edits.iter().filter_map(Edit::removed).collect();
     let removals = envelope.removal_spans(&doomed);
     let first = envelope.len() == removals.len();
-    let mut cuts: Vec<(Range<usize>, Cow<'_, str>)> =
-        removals.into_iter().map(|span| (span, Cow::Borrowed(""))).collect();
+    let mut cuts: Vec<(Range<usize>, Cow<'_, str>)> = removals
+        .into_iter()
+        .map(|span| (span, Cow::Borrowed("")))
+        .collect();
     let mut added = String::new();
     for edit in edits {
         if let Edit::Set { name, value } = edit {
-            match envelope.value_span(name) {
-                Some(span) => cuts.push((span, Cow::Borrowed(value))),
-                None => append(&mut added, name, value),
+            let before = cuts.len();
+            cuts.extend(
+                envelope
+                    .value_spans(name)
+                    .map(|span| (span, Cow::Borrowed(&**value))),
+            );
+            if cuts.len() == before {
+                append(&mut added, name, value);
             }
         }
     }

@@ -16,6 +16,8 @@ pub struct Framer {
     after_cr: bool,
     /// The last line end was that of a blank line.
     blank: bool,
+    /// Bytes of an event have come, but not the blank line that ends it.
+    in_event: bool,
 }
 
 impl Framer {
@@ -42,13 +44,14 @@ impl Framer {
             }
         }
         self.line_has_bytes |= at < chunk.len();
+        self.in_event = complete < chunk.len() || (self.in_event && complete == 0);
         complete
     }
 
     /// Whether the bytes so far end between events.
     #[must_use]
     pub fn between_events(&self) -> bool {
-        !self.line_has_bytes
+        !self.in_event
     }
 }
 
@@ -79,15 +82,26 @@ impl<'b> Iterator for Events<'b> {
 
     fn next(&mut self) -> Option<Event<'b>> {
         let start = self.at;
-        let mut event = Event { name: b"", data: None, span: (start, start) };
+        let mut event = Event {
+            name: b"",
+            data: None,
+            span: (start, start),
+        };
         let mut any = false;
         while self.at < self.bytes.len() {
             let line = self.line();
             if line.is_empty() {
                 break;
             }
+            read_line(
+                if start == 0 && !any {
+                    strip_bom(line)
+                } else {
+                    line
+                },
+                &mut event,
+            );
             any = true;
-            read_line(strip_bom(line, start), &mut event);
         }
         event.span.1 = self.at;
         (any || self.at > start).then_some(event)
@@ -110,8 +124,8 @@ impl<'b> Events<'b> {
 }
 
 /// A byte order mark may stand before the first line of a stream.
-fn strip_bom(line: &[u8], start: usize) -> &[u8] {
-    if start == 0 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line }
+fn strip_bom(line: &[u8]) -> &[u8] {
+    line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line)
 }
 
 fn read_line<'b>(line: &'b [u8], event: &mut Event<'b>) {

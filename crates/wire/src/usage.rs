@@ -5,6 +5,8 @@
 //! was billed, each once.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 /// Tokens of one answer, in disjoint buckets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,7 +27,9 @@ impl Usage {
     /// All input tokens, cached or not.
     #[must_use]
     pub fn input_total(&self) -> u64 {
-        self.input.saturating_add(self.cached_read).saturating_add(self.cache_write)
+        self.input
+            .saturating_add(self.cached_read)
+            .saturating_add(self.cache_write)
     }
 
     /// All output tokens, reasoning included.
@@ -38,68 +42,80 @@ impl Usage {
 /// Usage as the OpenAI dialect writes it, with the spellings that compatible providers add. The
 /// input includes cached tokens and the output includes reasoning. Sources: OpenAI's OpenAPI
 /// document, `CompletionUsage`; DeepSeek, `api-docs.deepseek.com` (`prompt_cache_hit_tokens`);
-/// Moonshot, `platform.moonshot.cn` (`cached_tokens`); all 2026-11.
+/// Moonshot, `platform.moonshot.cn` (`cached_tokens`); new-api relays write both spellings of
+/// each count and leave the one they do not use at 0; all 2026-11.
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(crate) struct OpenAiUsage {
-    #[serde(default, alias = "input_tokens")]
-    prompt_tokens: Count,
-    #[serde(default, alias = "output_tokens")]
-    completion_tokens: Count,
-    #[serde(default, alias = "input_tokens_details")]
-    prompt_tokens_details: Option<InputDetails>,
-    #[serde(default, alias = "output_tokens_details")]
-    completion_tokens_details: Option<OutputDetails>,
-    #[serde(default)]
-    prompt_cache_hit_tokens: Count,
-    #[serde(default)]
-    cached_tokens: Count,
+    prompt_tokens: Lenient<u64>,
+    input_tokens: Lenient<u64>,
+    completion_tokens: Lenient<u64>,
+    output_tokens: Lenient<u64>,
+    prompt_tokens_details: Lenient<InputDetails>,
+    input_tokens_details: Lenient<InputDetails>,
+    completion_tokens_details: Lenient<OutputDetails>,
+    output_tokens_details: Lenient<OutputDetails>,
+    prompt_cache_hit_tokens: Lenient<u64>,
+    cached_tokens: Lenient<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct InputDetails {
-    #[serde(default)]
-    cached_tokens: Count,
-    #[serde(default, alias = "cache_creation_input_tokens")]
-    cache_write_tokens: Count,
+    cached_tokens: Lenient<u64>,
+    cache_write_tokens: Lenient<u64>,
+    cache_creation_input_tokens: Lenient<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct OutputDetails {
-    #[serde(default)]
-    reasoning_tokens: Count,
+    reasoning_tokens: Lenient<u64>,
 }
 
-/// A count from outside: anything but a non-negative whole number counts as nothing, so that a
-/// provider's odd value can neither fail an answer nor make a negative charge.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Count(u64);
+/// A value from outside: one that is not of the form expected (for a count, anything but a
+/// non-negative whole number) counts as nothing, so that a provider's odd value can neither fail
+/// an answer, nor hide the counts beside it, nor make a negative charge.
+#[derive(Debug, Default)]
+struct Lenient<T>(T);
 
-impl<'de> Deserialize<'de> for Count {
+impl<'de, T: Default + DeserializeOwned> Deserialize<'de> for Lenient<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let number = serde_json::Value::deserialize(deserializer)?;
-        Ok(Self(number.as_u64().unwrap_or(0)))
+        let value = <&RawValue>::deserialize(deserializer)?;
+        Ok(Self(serde_json::from_str(value.get()).unwrap_or_default()))
     }
 }
 
 impl From<OpenAiUsage> for Usage {
     fn from(told: OpenAiUsage) -> Self {
-        let input = told.prompt_tokens_details.unwrap_or_default();
-        let output = told.completion_tokens_details.unwrap_or_default();
-        let total = told.prompt_tokens.0;
-        let cached_read = [input.cached_tokens, told.prompt_cache_hit_tokens, told.cached_tokens]
-            .into_iter()
-            .map(|count| count.0)
-            .max()
-            .unwrap_or(0)
-            .min(total);
-        let cache_write = input.cache_write_tokens.0.min(total - cached_read);
-        let reasoning = output.reasoning_tokens.0.min(told.completion_tokens.0);
+        let details = [told.prompt_tokens_details.0, told.input_tokens_details.0];
+        let input = told.prompt_tokens.0.max(told.input_tokens.0);
+        let output = told.completion_tokens.0.max(told.output_tokens.0);
+        let hits = told.prompt_cache_hit_tokens.0.max(told.cached_tokens.0);
+        let cached_read = largest(&details, |part| part.cached_tokens.0)
+            .max(hits)
+            .min(input);
+        let written = largest(&details, |part| {
+            part.cache_write_tokens
+                .0
+                .max(part.cache_creation_input_tokens.0)
+        });
+        let cache_write = written.min(input - cached_read);
+        let details = [
+            told.completion_tokens_details.0,
+            told.output_tokens_details.0,
+        ];
+        let reasoning = largest(&details, |part| part.reasoning_tokens.0).min(output);
         Self {
-            input: total - cached_read - cache_write,
+            input: input - cached_read - cache_write,
             cached_read,
             cache_write,
-            output: told.completion_tokens.0 - reasoning,
+            output: output - reasoning,
             reasoning,
         }
     }
+}
+
+fn largest<T>(parts: &[T], count: impl Fn(&T) -> u64) -> u64 {
+    parts.iter().map(count).max().unwrap_or(0)
 }

@@ -12,6 +12,9 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { port: 0, record: true }
+        Self {
+            port: 0,
+            record: true,
+        }
     }
 }

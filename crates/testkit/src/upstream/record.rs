@@ -50,7 +50,10 @@ impl Received {
     /// The first header of this name, whatever its case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        let found = self
+            .headers
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
@@ -74,8 +77,11 @@ impl Received {
 
     /// The form in which `GET /__record` shows the request.
     pub(crate) fn to_json(&self) -> Value {
-        let headers: Vec<Value> =
-            self.headers.iter().map(|(name, value)| json!([name, value])).collect();
+        let headers: Vec<Value> = self
+            .headers
+            .iter()
+            .map(|(name, value)| json!([name, value]))
+            .collect();
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         json!({
             "method": self.method,
@@ -113,6 +119,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl State {
+    pub(crate) fn new(record: bool, tls: bool, port: u16) -> Self {
+        Self {
+            record,
+            tls,
+            port,
+            ..Self::default()
+        }
+    }
+
     /// Everything received so far.
     pub(crate) fn received(&self) -> Vec<Received> {
         lock(&self.received).clone()
@@ -135,7 +150,10 @@ impl State {
     /// Changes the outcome of a request, unless it was cleared away meanwhile.
     pub(crate) fn update(&self, order: u64, change: impl FnOnce(&mut Received)) {
         if self.record
-            && let Some(entry) = lock(&self.received).iter_mut().rev().find(|r| r.order == order)
+            && let Some(entry) = lock(&self.received)
+                .iter_mut()
+                .rev()
+                .find(|r| r.order == order)
         {
             change(entry);
         }
@@ -159,12 +177,14 @@ pub(crate) struct Ticket {
 impl Ticket {
     /// Notes that `count` more events were handed to the socket.
     pub(crate) fn sent(&self, count: usize) {
-        self.state.update(self.order, |entry| entry.outcome.events_sent += count);
+        self.state
+            .update(self.order, |entry| entry.outcome.events_sent += count);
     }
 
     /// Notes that the script was played to its end.
     pub(crate) fn finished(&self) {
-        self.state.update(self.order, |entry| entry.outcome.finished = true);
+        self.state
+            .update(self.order, |entry| entry.outcome.finished = true);
     }
 
     /// Notes that the peer left before the end.

@@ -14,7 +14,12 @@ pub(crate) enum Dialect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Script {
     Ok,
-    Events { count: usize, delay: Duration, bytes: usize, timed: bool },
+    Events {
+        count: usize,
+        delay: Duration,
+        bytes: usize,
+        timed: bool,
+    },
     Cut(usize),
     Reset(usize),
     Eof(usize),
@@ -27,9 +32,15 @@ pub(crate) enum Script {
     Malformed(usize),
     NotSse,
     Html(u16),
-    Status { code: u16, retry_after: Option<String> },
+    Status {
+        code: u16,
+        retry_after: Option<String>,
+    },
     Error200(Dialect),
-    ErrorEvent { count: usize, dialect: Dialect },
+    ErrorEvent {
+        count: usize,
+        dialect: Dialect,
+    },
     JsonForStream,
     Comments,
     Crlf,
@@ -58,7 +69,9 @@ impl<'a> Args<'a> {
     }
 
     fn number<T: std::str::FromStr>(&mut self, default: T) -> T {
-        self.text().and_then(|text| text.parse().ok()).unwrap_or(default)
+        self.text()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(default)
     }
 
     fn millis(&mut self, default: u64) -> Duration {
@@ -109,9 +122,10 @@ pub(crate) fn parse(model: &str) -> Script {
             retry_after: args.text().map(str::to_owned),
         },
         "error200" => Script::Error200(args.dialect()),
-        "error-event" => {
-            Script::ErrorEvent { count: args.number(1), dialect: args.dialect() }
-        }
+        "error-event" => Script::ErrorEvent {
+            count: args.number(1),
+            dialect: args.dialect(),
+        },
         "big" => Script::Big(args.number(1 << 20)),
         "flood" => Script::Flood(args.number(64 << 20)),
         "redirect" if !rest.is_empty() => Script::Redirect(rest.to_owned()),
@@ -161,12 +175,21 @@ mod tests {
         );
         assert_eq!(
             parse("status:429:7"),
-            Script::Status { code: 429, retry_after: Some("7".to_owned()) }
+            Script::Status {
+                code: 429,
+                retry_after: Some("7".to_owned())
+            }
         );
         assert_eq!(
             parse("error-event:0:baidu"),
-            Script::ErrorEvent { count: 0, dialect: Dialect::Baidu }
+            Script::ErrorEvent {
+                count: 0,
+                dialect: Dialect::Baidu
+            }
         );
-        assert_eq!(parse("redirect:127.0.0.1:9"), Script::Redirect("127.0.0.1:9".to_owned()));
+        assert_eq!(
+            parse("redirect:127.0.0.1:9"),
+            Script::Redirect("127.0.0.1:9".to_owned())
+        );
     }
 }

@@ -1,0 +1,350 @@
+//! From the configuration as written to the snapshot: every problem at once.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::providers::Profile;
+use http::HeaderValue;
+
+use crate::config::{At, Config, ModelConfig};
+use crate::edits::{self, EditPlan};
+use crate::load::Environment;
+use crate::names::{Pattern, nearest};
+use crate::problem::{Place, Problem};
+use crate::provider::{Clocks, Provider};
+use crate::snapshot::{Access, Limits, Route, Settings, Snapshot, Wildcard};
+use crate::units;
+
+mod providers;
+
+/// Where the API listens if nothing else is said.
+const DEFAULT_LISTEN: &str = "127.0.0.1:8000";
+
+/// Builds the snapshot of a configuration in an environment.
+///
+/// # Errors
+/// Every [`Problem`] of meaning, in the order of the file.
+pub fn build(
+    config: &Config,
+    profiles: &[(String, Profile)],
+    environment: &Environment,
+) -> Result<Snapshot, Vec<Problem>> {
+    let mut builder = Builder {
+        profiles,
+        environment,
+        problems: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let settings = builder.settings(config);
+    let access = builder.access(config, &settings);
+    let limits = builder.limits(config);
+    let clocks = builder.clocks(Clocks::default(), &config.timeouts);
+    let providers = builder.providers(config, clocks);
+    let models = builder.models(config, &providers);
+    if models.default.is_none() {
+        builder.problem(
+            Place::NONE,
+            "nothing is served by default",
+            "add models.default",
+        );
+    }
+    let listed = listed(&models, &providers);
+    let Some(default) = models.default.filter(|_| builder.problems.is_empty()) else {
+        builder.problems.sort();
+        return Err(builder.problems);
+    };
+    Ok(Snapshot {
+        settings,
+        access,
+        limits,
+        meter_streams: config.metering.stream_usage,
+        providers,
+        warnings: builder.warnings,
+        exact: models.exact,
+        wildcards: models.wildcards,
+        default,
+        listed,
+    })
+}
+
+struct Builder<'a> {
+    profiles: &'a [(String, Profile)],
+    environment: &'a Environment,
+    problems: Vec<Problem>,
+    warnings: Vec<String>,
+}
+
+struct Models {
+    exact: HashMap<Box<str>, Arc<Route>>,
+    wildcards: Vec<Wildcard>,
+    default: Option<Arc<Route>>,
+    /// Names in the order of the file, for the list.
+    names: Vec<(String, Arc<str>)>,
+}
+
+impl Builder<'_> {
+    fn problem(&mut self, place: Place, message: impl Into<String>, hint: impl Into<String>) {
+        self.problems.push(Problem::new(place, message, hint));
+    }
+
+    fn env(&self, name: &str) -> Option<&str> {
+        self.environment
+            .get(name)
+            .map(|value| value.trim())
+            .filter(|value| !value.is_empty())
+    }
+
+    /// The value, or a problem and what stands in for it.
+    fn or<T>(&mut self, place: Place, result: Result<T, String>, stand_in: T) -> T {
+        result.unwrap_or_else(|message| {
+            self.problems.push(Problem {
+                place,
+                message,
+                hint: None,
+            });
+            stand_in
+        })
+    }
+
+    fn settings(&mut self, config: &Config) -> Settings {
+        let from_env = self
+            .env("MAGPIE_LISTEN")
+            .map(|text| (text.to_owned(), Place::NONE));
+        let written = config
+            .listen
+            .as_ref()
+            .map(|at| (at.value.clone(), at.place));
+        let (text, place) = from_env
+            .or(written)
+            .unwrap_or_else(|| (DEFAULT_LISTEN.to_owned(), Place::NONE));
+        let listen = text
+            .replace("localhost:", "127.0.0.1:")
+            .parse()
+            .unwrap_or_else(|_| {
+                let hint = "write for example 127.0.0.1:8000, 0.0.0.0:8000 or [::1]:8000";
+                self.problem(
+                    place,
+                    format!("`{text}` is not an address to listen on"),
+                    hint,
+                );
+                SocketAddr::from(([127, 0, 0, 1], 8000))
+            });
+        let open = config.open
+            || self
+                .env("MAGPIE_OPEN")
+                .is_some_and(|v| v == "true" || v == "1");
+        if !listen.ip().is_loopback() && !open {
+            self.problem(
+                place,
+                format!("{listen} can be reached by others, and everyone would be served"),
+                "listen on 127.0.0.1, or say `open: true` (MAGPIE_OPEN=true) if that is meant",
+            );
+        }
+        let grace = match &config.shutdown_grace {
+            Some(at) => self.or(at.place, units::duration(&at.value), Duration::ZERO),
+            None => Duration::from_secs(30),
+        };
+        let workers = config.workers.as_ref().map(|at| {
+            if !(1..=1024).contains(&at.value) {
+                self.problem(
+                    at.place,
+                    "workers must be 1 to 1024",
+                    "leave it out for one per core",
+                );
+            }
+            at.value
+        });
+        Settings {
+            listen,
+            workers,
+            grace,
+            log_requests: config.log.requests,
+            log_format: config.log.format,
+        }
+    }
+
+    fn access(&mut self, config: &Config, settings: &Settings) -> Access {
+        let listens_publicly = !settings.listen.ip().is_loopback();
+        let mut hosts: Vec<Box<str>> = config
+            .hosts
+            .iter()
+            .map(|host| host.to_ascii_lowercase().into())
+            .collect();
+        hosts.push(settings.listen.ip().to_string().into());
+        let origins = config.cors.origins.as_ref().map(|origins| {
+            for origin in origins {
+                let plain = origin.value == "*"
+                    || origin
+                        .value
+                        .split_once("://")
+                        .is_some_and(|(_, rest)| !rest.contains('/'));
+                if !plain {
+                    let hint = "write scheme://host[:port] without a slash at the end, or *";
+                    self.problem(
+                        origin.place,
+                        format!("`{}` is no origin", origin.value),
+                        hint,
+                    );
+                }
+            }
+            origins
+                .iter()
+                .map(|origin| origin.value.to_ascii_lowercase().into())
+                .collect()
+        });
+        let mut joined = |list: &Option<Vec<String>>| {
+            let text = list.as_ref()?.join(", ");
+            let value = HeaderValue::from_str(&text).map_err(|_| format!("`{text}` is no header"));
+            Some(self.or(Place::NONE, value, HeaderValue::from_static("")))
+        };
+        let methods = joined(&config.cors.methods);
+        let headers = joined(&config.cors.headers);
+        let any_host = listens_publicly && config.hosts.is_empty();
+        Access {
+            hosts: (!any_host).then_some(hosts),
+            origins,
+            methods,
+            headers,
+        }
+    }
+
+    fn limits(&mut self, config: &Config) -> Limits {
+        let place = config.limits.place;
+        let written = &config.limits.value;
+        let defaults = Limits::default();
+        let mut size = |text: &Option<String>, stand_in: usize| match text {
+            Some(text) => self.or(place, units::size(text), stand_in),
+            None => stand_in,
+        };
+        let body = size(&written.body, defaults.body);
+        let upload = size(&written.upload, defaults.upload);
+        Limits {
+            body,
+            upload,
+            connections: written.connections,
+        }
+    }
+
+    fn clocks(&mut self, base: Clocks, written: &At<::providers::Timeouts>) -> Clocks {
+        self.or(written.place, base.with(&written.value), base)
+    }
+
+    fn checked_edits(&mut self, edits: &At<::providers::Edits>) {
+        if let Some(message) = edits::fault(&edits.value) {
+            self.problem(
+                edits.place,
+                message,
+                "name each field once, and leave these alone",
+            );
+        }
+    }
+
+    fn models(&mut self, config: &Config, providers: &[Arc<Provider>]) -> Models {
+        let mut exact = HashMap::new();
+        let mut wildcards = Vec::new();
+        let mut names = Vec::new();
+        for (name, written) in &config.models {
+            let Some((provider, target)) = self.target(written, providers) else {
+                continue;
+            };
+            self.checked_edits(&written.value.edits);
+            let edits = EditPlan::compile(&written.value.edits.value).over(&provider.edits);
+            let edits = Arc::new(edits);
+            let clocks = self.clocks(provider.clocks, &written.value.timeouts);
+            match (Pattern::parse(name), Pattern::parse(&target)) {
+                (Some(pattern), Some(target)) => {
+                    wildcards.push(Wildcard {
+                        pattern,
+                        provider,
+                        target,
+                        edits,
+                        clocks,
+                    });
+                }
+                (None, None) if !name.contains('*') => {
+                    names.push((name.clone(), Arc::clone(&provider.id)));
+                    let route = Route::new(&provider, &target, edits, clocks);
+                    exact.insert(name.as_str().into(), Arc::new(route));
+                }
+                _ => self.problem(
+                    written.place,
+                    format!("`{name}` and its target `{target}` must hold one * each, or none"),
+                    "for example  \"gpt-*\": openai/gpt-*",
+                ),
+            }
+        }
+        wildcards.sort_by_key(|wildcard| std::cmp::Reverse(wildcard.pattern.weight()));
+        let default = exact
+            .get("default")
+            .cloned()
+            .or_else(|| default_route(providers));
+        Models {
+            exact,
+            wildcards,
+            default,
+            names,
+        }
+    }
+
+    fn target(
+        &mut self,
+        written: &At<ModelConfig>,
+        providers: &[Arc<Provider>],
+    ) -> Option<(Arc<Provider>, String)> {
+        let target = &written.value.target.value;
+        let place = written.value.target.place.max(written.place);
+        let Some((id, model)) = target
+            .split_once('/')
+            .filter(|(_, model)| !model.is_empty())
+        else {
+            self.problem(
+                place,
+                format!("`{target}` is no target"),
+                "write provider/model",
+            );
+            return None;
+        };
+        let Some(provider) = providers.iter().find(|provider| &*provider.id == id) else {
+            let near = nearest(id, providers.iter().map(|provider| &*provider.id), 2);
+            let hint = match near.first() {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => format!("name it under providers, or set the key of {id}"),
+            };
+            self.problem(place, format!("there is no provider `{id}`"), hint);
+            return None;
+        };
+        Some((Arc::clone(provider), model.to_owned()))
+    }
+}
+
+/// The default model of the first provider that has one; the echo has one and stands last.
+fn default_route(providers: &[Arc<Provider>]) -> Option<Arc<Route>> {
+    let (chosen, model) = providers
+        .iter()
+        .find_map(|provider| Some((provider, provider.default_model.as_deref()?)))?;
+    Some(Arc::new(Route::new(
+        chosen,
+        model,
+        Arc::clone(&chosen.edits),
+        chosen.clocks,
+    )))
+}
+
+/// The names of `GET /v1/models`: those of the file, then `provider/model` for what providers list.
+fn listed(models: &Models, providers: &[Arc<Provider>]) -> Vec<(String, Arc<str>)> {
+    let mut listed = models.names.clone();
+    for provider in providers {
+        for model in &provider.models {
+            let name = match &*provider.id {
+                "echo" => model.clone(),
+                id => format!("{id}/{model}"),
+            };
+            if !listed.iter().any(|(known, _)| *known == name) {
+                listed.push((name, Arc::clone(&provider.id)));
+            }
+        }
+    }
+    listed
+}

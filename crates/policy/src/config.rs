@@ -1,0 +1,309 @@
+//! The configuration as written. Every option is optional; unknown ones are errors.
+//!
+//! The comments here are the documentation: the JSON Schema, `magpie.example.yaml` and the
+//! reference page are generated from them.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
+use providers::{Auth, Edits, ErrorRule, Headers, Http, StreamUsage, Timeouts};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer};
+
+use crate::problem::Place;
+
+/// A value and where it stands in the file.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Its place; [`Place::NONE`] for a default.
+    pub place: Place,
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = serde_saphyr::Spanned::<T>::deserialize(deserializer)?;
+        let (line, column) = (spanned.referenced.line(), spanned.referenced.column());
+        Ok(Self {
+            value: spanned.value,
+            place: Place { line, column },
+        })
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for At<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+/// The configuration of Magpie. Without a file, every provider whose usual environment variable is
+/// set is served on 127.0.0.1:8000. In any value, `${NAME}` stands for an environment variable and
+/// `${NAME:-text}` gives a text for when it is not set.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "Magpie configuration")]
+pub struct Config {
+    /// Where the API listens. An address that others can reach needs `open: true`. Also set by
+    /// `MAGPIE_LISTEN`. Changing it takes a restart.
+    #[schemars(extend("x-example" = "127.0.0.1:8000"))]
+    pub listen: Option<At<String>>,
+    /// Serve everyone who can reach the listener, with your providers' keys. Also set by
+    /// `MAGPIE_OPEN=true`.
+    #[schemars(extend("x-example" = false))]
+    pub open: bool,
+    /// Host names under which browsers and tools may call, beside localhost and the address
+    /// listened on. A page that rebinds its own name to this machine is refused by this list.
+    #[schemars(extend("x-example" = ["magpie.example.com"]))]
+    pub hosts: Vec<String>,
+    /// Which web pages may call the API.
+    pub cors: Cors,
+    /// Who hosts models. Naming any here replaces those found in the environment.
+    #[schemars(extend("x-example-key" = "xinghe"))]
+    pub providers: Option<IndexMap<String, At<ProviderConfig>>>,
+    /// The names clients may ask for, beside `provider/model`. `default` is what an absent model
+    /// or `default` means. One `*` in a name is a wildcard, and stands for the same text in the
+    /// target.
+    #[schemars(extend("x-example-key" = "chat"))]
+    pub models: IndexMap<String, At<ModelConfig>>,
+    /// How long to wait.
+    pub timeouts: At<Timeouts>,
+    /// Bounds on what a client may send.
+    pub limits: At<LimitsConfig>,
+    /// What is counted.
+    pub metering: Metering,
+    /// What is written to standard error.
+    pub log: LogConfig,
+    /// How long running answers may take to finish when the process is asked to stop. Default
+    /// `30s`.
+    #[schemars(extend("x-example" = "30s"))]
+    pub shutdown_grace: Option<At<String>>,
+    /// Worker threads, each with its own listener and connections. Default: one per core.
+    #[schemars(extend("x-example" = 2))]
+    pub workers: Option<At<usize>>,
+}
+
+/// Which web pages may call the API.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cors {
+    /// Origins let in, such as `https://app.example.com`; `*` lets every page in. Default: pages
+    /// on localhost, any port.
+    #[schemars(extend("x-example" = ["https://app.example.com"]))]
+    pub origins: Option<Vec<At<String>>>,
+    /// Methods a preflight allows. Default: GET, POST, PUT, PATCH, DELETE.
+    #[schemars(extend("x-example" = ["GET", "POST"]))]
+    pub methods: Option<Vec<String>>,
+    /// Request headers a preflight allows. Default: those the page asks for.
+    #[schemars(extend("x-example" = ["authorization", "content-type"]))]
+    pub headers: Option<Vec<String>>,
+}
+
+/// A provider: a built-in profile, and what differs from it.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProviderConfig {
+    /// The built-in profile to start from (`magpie providers` lists them). Default: the one of the
+    /// same name, else `openai-compatible`.
+    #[schemars(extend("x-example" = "openai-compatible"))]
+    pub profile: Option<At<String>>,
+    /// The credential. Default: the profile's usual environment variable.
+    #[schemars(extend("x-example" = "${XINGHE_API_KEY}"))]
+    pub api_key: Option<String>,
+    /// The URL in front of `/chat/completions`.
+    #[schemars(extend("x-example" = "https://aistudio.baidu.com/llm/lmapi/v3"))]
+    pub base_url: Option<At<String>>,
+    /// How the credential is sent: `bearer`, `optional`, or `header: NAME`.
+    #[schemars(extend("x-example" = "bearer"))]
+    pub auth: Option<Auth>,
+    /// HTTP versions to speak: `auto`, `http1` or `http2`.
+    #[schemars(extend("x-example" = "auto"))]
+    pub http: Option<Http>,
+    /// A file of PEM certificates to trust for this provider, beside the usual ones.
+    #[schemars(extend("x-example" = "/etc/ssl/lab-ca.pem"))]
+    pub ca_file: Option<String>,
+    /// Request headers to set, and those of the client to let through.
+    pub headers: Option<Headers>,
+    /// Upstream model ids to list, in place of the profile's.
+    #[schemars(extend("x-example" = ["ernie-4.5-turbo-128k"]))]
+    pub models: Option<Vec<String>>,
+    /// Edits to every chat and completion request to this provider, in place of the profile's.
+    pub request: Option<At<Edits>>,
+    /// Whether its streams may be asked for token counts: `on_request` or `never_ask`.
+    #[schemars(extend("x-example" = "on_request"))]
+    pub stream_usage: Option<StreamUsage>,
+    /// Places in a reply of status 200 that make it an error, in place of the profile's.
+    #[schemars(extend("x-example" = [{"path": "error_code"}]))]
+    pub errors: Option<Vec<ErrorRule>>,
+    /// Clocks that differ from the general ones.
+    pub timeouts: At<Timeouts>,
+}
+
+/// A model: where a public name goes. The short form is the target alone.
+#[derive(Debug, Clone, Default, PartialEq, JsonSchema)]
+#[schemars(schema_with = "model_schema")]
+pub struct ModelConfig {
+    /// `provider/upstream-model`.
+    pub target: At<String>,
+    /// Edits to chat and completion requests; they come before the provider's.
+    pub edits: At<Edits>,
+    /// Clocks that differ from the provider's.
+    pub timeouts: At<Timeouts>,
+}
+
+/// The long form of a model.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct LongModel {
+    /// `provider/upstream-model`.
+    #[schemars(extend("x-example" = "xinghe/ernie-4.5-turbo-128k"))]
+    target: At<String>,
+    /// Fill what the client left out; never override it.
+    #[schemars(extend("x-example" = {"temperature": 0.6}))]
+    defaults: At<BTreeMap<String, serde_json::Value>>,
+    /// Set whatever the client sent.
+    #[schemars(extend("x-example" = {"user": "lab"}))]
+    force: At<BTreeMap<String, serde_json::Value>>,
+    /// Remove from the request.
+    #[schemars(extend("x-example" = ["logit_bias"]))]
+    drop: Vec<String>,
+    /// Clocks that differ from the provider's.
+    timeouts: At<Timeouts>,
+}
+
+impl<'de> Deserialize<'de> for ModelConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(EitherForm)
+    }
+}
+
+struct EitherForm;
+
+impl<'de> Visitor<'de> for EitherForm {
+    type Value = ModelConfig;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("`provider/model`, or a mapping with `target`")
+    }
+
+    fn visit_str<E>(self, target: &str) -> Result<ModelConfig, E> {
+        let target = At {
+            value: target.to_owned(),
+            place: Place::NONE,
+        };
+        Ok(ModelConfig {
+            target,
+            ..ModelConfig::default()
+        })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ModelConfig, A::Error> {
+        let long = LongModel::deserialize(MapAccessDeserializer::new(map))?;
+        let place = long.force.place.max(long.defaults.place);
+        let edits = Edits {
+            defaults: long.defaults.value,
+            force: long.force.value,
+            drop: long.drop,
+        };
+        Ok(ModelConfig {
+            target: long.target,
+            edits: At {
+                value: edits,
+                place,
+            },
+            timeouts: long.timeouts,
+        })
+    }
+}
+
+/// Bounds on what a client may send.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// A JSON request body. Default `20MiB`.
+    #[schemars(extend("x-example" = "20MiB"))]
+    pub body: Option<String>,
+    /// A body that is not JSON (uploads), which is streamed. Default `200MiB`.
+    #[schemars(extend("x-example" = "200MiB"))]
+    pub upload: Option<String>,
+    /// Client connections open at once, over all workers. Default 10000, or less where the
+    /// process may open fewer files.
+    #[schemars(extend("x-example" = 10000))]
+    pub connections: Option<usize>,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metering {
+    /// Ask providers for the token counts of a stream when the client did not, and keep the extra
+    /// chunk from the client.
+    #[schemars(extend("x-example" = true))]
+    pub stream_usage: bool,
+}
+
+impl Default for Metering {
+    fn default() -> Self {
+        Self { stream_usage: true }
+    }
+}
+
+/// What is written to standard error.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// One line per request: never a prompt, an answer or a key.
+    #[schemars(extend("x-example" = true))]
+    pub requests: bool,
+    /// `text`, `json`, or `auto`: text on a terminal, else JSON.
+    #[schemars(extend("x-example" = "auto"))]
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            requests: true,
+            format: LogFormat::Auto,
+        }
+    }
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+fn model_schema(generator: &mut SchemaGenerator) -> Schema {
+    let long = generator.subschema_for::<LongModel>();
+    schemars::json_schema!({
+        "description": "A model: where a public name goes. The short form is the target alone.",
+        "anyOf": [
+            { "type": "string", "description": "`provider/upstream-model`" },
+            long,
+        ]
+    })
+}
+
+/// The JSON Schema of the configuration.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Config).to_value()
+}
