@@ -29,9 +29,7 @@ export const words = {
   headersText: ['They tell who answered, at which attempt, and what the gateway added.', '说明由谁作答、第几次尝试，以及网关增加的耗时。'],
   errors: ['Errors', '错误'],
   status: ['Status', '状态码'],
-  code: ['Code', '代码'],
   meaning: ['Meaning', '含义'],
-  header: ['Header', '响应头'],
 
   // an operation
   parameters: ['Parameters', '参数'],
@@ -61,11 +59,10 @@ export const words = {
   stop: ['Stop', '停止'],
   sendHint: ['or Ctrl + Enter', '或按 Ctrl + Enter'],
   answer: ['Answer', '回答'],
-  events: ['Events', '事件'],
-  body: ['Body', '响应体'],
+  raw: ['Raw', '原始内容'],
   reasoning: ['Reasoning', '推理过程'],
   waiting: ['Waiting for the answer…', '等待回答……'],
-  nothingYet: ['The answer will appear here.', '回答将显示在这里。'],
+  arriving: ['The answer is arriving…', '回答正在到达……'],
   firstByte: ['First byte', '首字节'],
   firstText: ['First text', '首段文本'],
   total: ['Total', '总耗时'],

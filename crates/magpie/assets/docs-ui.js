@@ -110,7 +110,7 @@ const GRAMMAR = {
   json: /(?<name>"(?:\\.|[^"\\])*"(?=\s*:))|(?<text>"(?:\\.|[^"\\])*")|(?<number>-?\b\d[\d.eE+-]*)|(?<key>\b(?:true|false|null)\b)/g,
   python: /(?<text>"(?:\\.|[^"\\])*")|(?<note>#.*)|(?<key>\b(?:from|import|for|in|if|or|print|True|False|None)\b)|(?<number>-?\b\d[\d.]*)/g,
   javascript: /(?<text>"(?:\\.|[^"\\])*")|(?<note>\/\/.*)|(?<key>\b(?:import|from|const|new|for|of|await|true|false|null)\b)|(?<number>-?\b\d[\d.]*)/g,
-  shell: /(?<text>'[^']*'|"[^"]*")|(?<key>\bcurl\b|(?<=\s)-\w+)/g,
+  shell: /(?<text>'[^']*'|"[^"]*")|(?<key>\bcurl\b| -\w+)/g,
   events: /(?<key>^(?:data|event|id|retry):)|(?<note>^:.*|\[DONE\])|(?<name>"(?:\\.|[^"\\])*"(?=:))|(?<text>"(?:\\.|[^"\\])*")/gm,
 };
 
@@ -134,7 +134,7 @@ export function codeBlock(text, grammar) {
   let shown = '';
   const set = (next) => { shown = next; code.replaceChildren(highlight(next, grammar)); };
   set(text);
-  return { node: el('div', { class: 'code' }, pre, copyButton(() => shown)), set };
+  return { node: el('div', { class: `code ${grammar}` }, pre, copyButton(() => shown)), set };
 }
 
 export function copyButton(text) {

@@ -9,7 +9,7 @@ const main = document.getElementById('main');
 const nav = document.getElementById('nav');
 const menu = document.getElementById('menu');
 const SECTIONS = ['overview', 'models', 'authentication', 'streams', 'headers', 'errors'];
-const METHODS = ['get', 'post', 'delete'];
+const METHODS = ['post', 'get', 'delete'];
 
 let spec; // the description of the API
 let operations = [];
@@ -35,7 +35,7 @@ function operationsOf() {
     const ok = deref(op.responses['200']).content ?? {};
     return {
       id: op.operationId, method, path, tag: op.tags[0], doc: op, json,
-      params: [...(item.parameters ?? []), ...(op.parameters ?? [])].map(deref),
+      params: [...(op.parameters ?? []), ...(item.parameters ?? [])].map(deref),
       hasBody: op.requestBody !== undefined,
       examples: json?.examples ?? {},
       known: new Set(Object.keys(schema.properties ?? {})),
@@ -181,7 +181,8 @@ function overviewPage() {
   return [
     el('div', { class: 'hero' },
       el('h1', { tabindex: '-1' }, both(spec.info, 'summary')),
-      prose({ en: spec.info.description.replace(/\s[^\x00-\x7f]*$/, ''), zh: spec.info['x-description-zh'] }, 'prose lead'),
+      // Its second paragraph is Chinese, for viewers that do not know the extension.
+      prose({ en: spec.info.description.split('\n\n')[0], zh: spec.info['x-description-zh'] }, 'prose lead'),
       el('div', { class: 'base' }, el('span', {}, word('baseUrl')), el('code', {}, base), copyButton(() => base))),
     el('section', {}, el('h2', {}, word('quickstart')), prose(word('quickstartText')), firstCall(chat)),
     anchored('models', modelList(chat)),
@@ -203,13 +204,13 @@ const defaultModel = () => (!models?.length || models.includes('echo') ? 'echo' 
 
 function modelList(chat) {
   if (!models) return el('p', { class: 'notice' }, word('noModels'));
-  return el('div', {}, prose(word('modelsText')), el('ul', { class: 'chips' }, models.map((id) => el('li', {},
-    el('a', { href: `#${chat.id}`, onclick: () => chooseModel(id) }, id)))));
+  return [prose(word('modelsText')), el('ul', { class: 'chips' }, models.map((id) => el('li', {},
+    el('a', { href: `#${chat.id}`, onclick: () => chooseModel(id) }, id))))];
 }
 
 function streamDoc(chat) {
   const media = deref(chat.doc.responses['200']).content['text/event-stream'];
-  return el('div', {}, prose(both(media.schema, 'description')), exampleBlocks(media));
+  return [prose(both(media.schema, 'description')), exampleBlocks(media)];
 }
 
 function errorTable(chat) {

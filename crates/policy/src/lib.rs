@@ -21,6 +21,6 @@ pub use edits::EditPlan;
 pub use load::{Environment, load};
 pub use names::nearest;
 pub use problem::{Place, Problem};
-pub use provider::{Clocks, Forward, Origin, Provider, Scheme};
+pub use provider::{Clocks, Forward, HttpVersions, Origin, Provider, Scheme};
 pub use secret::Secret;
 pub use snapshot::{Access, Limits, Route, Settings, Snapshot, UnknownModel};

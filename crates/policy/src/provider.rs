@@ -183,7 +183,7 @@ impl Forward {
 pub struct Clocks {
     /// Until the connection stands, TLS included.
     pub connect: Duration,
-    /// From the request sent to the first event, or to a whole reply that is not streamed.
+    /// To the first event of a stream. A reply that is not streamed may take all of `total`.
     pub first_event: Duration,
     /// Between two events.
     pub idle: Duration,

@@ -139,8 +139,8 @@ pub struct Timeouts {
     /// Until the connection stands, TLS included. Default `5s`.
     #[schemars(example = "5s")]
     pub connect: Option<String>,
-    /// From the request sent to the first event of a stream, or to a whole reply that is not
-    /// streamed. Default `2m`.
+    /// To the first event of a stream; comments do not count. A reply that is not streamed may
+    /// take all of `total`. Default `2m`.
     #[schemars(example = "2m")]
     pub first_event: Option<String>,
     /// Between two events of a stream; comments do not count. Default `60s`.

@@ -1,1 +1,34 @@
-//! relay
+//! The life of a request.
+//!
+//! Bytes become an [`Operation`]; its model gives it a route; the body is spliced for the provider
+//! and sent; the answer streams back through a tap; and however it ends, its settlement records it
+//! once. Read [`Relay::serve`] first: every step is one file.
+//!
+//! This crate knows no socket, no HTTP library and no provider by name: the network is the
+//! [`Upstream`] it is given.
+
+pub mod access;
+mod attempt;
+mod fault;
+mod gather;
+mod headers;
+mod intake;
+mod models;
+mod other;
+mod pass;
+mod ports;
+mod prepare;
+mod reply;
+mod request_id;
+mod serve;
+mod settle;
+mod tap;
+
+pub use access::Visitor;
+pub use fault::{Blame, Code, Fault, Language};
+pub use intake::{Endpoint, Operation, endpoint, wrong_method};
+pub use ports::{BoxError, Call, Failure, FailureKind, Outgoing, Recorder, Upstream};
+pub use reply::ReplyBody;
+pub use request_id::RequestId;
+pub use serve::{Relay, Request};
+pub use settle::{Outcome, Record, Settlement};

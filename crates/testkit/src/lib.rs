@@ -7,6 +7,7 @@
     reason = "a developer's tool: a failure here is a broken test and should stop it loudly"
 )]
 
+pub mod load;
 mod upstream;
 
 pub use upstream::options::Options;

@@ -38,6 +38,42 @@ use options::Options;
 use record::{Received, State};
 
 /// A fake provider, running in a thread of its own until it is dropped.
+///
+/// The script of a request is its `model`, `name[:argument[:argument]]`; N counts content deltas
+/// (the role delta comes before them and is not counted; with N = 0 the stream breaks before its
+/// first event). An unknown name is `ok`.
+///
+/// | script | what it does |
+/// |---|---|
+/// | `ok` | an ordinary reply, whole or streamed (8 deltas); honours `n` and `include_usage` |
+/// | `events:N[:MS[:BYTES]]` | N deltas, MS ms apart, each padded to BYTES; without MS piled up |
+/// | `timed:N[:MS[:BYTES]]` | the same, each delta starting with `@` ns since 1970 `@` |
+/// | `cut:N`, `reset:N` | after N deltas FIN, or RST; not streamed: in the middle of the body |
+/// | `eof:N` | a proper end after N deltas, without `finish_reason` and `[DONE]` |
+/// | `no-done` | everything but `[DONE]` |
+/// | `hang`, `hang-headers` | no answer; only the headers |
+/// | `stall:N` | N deltas, then silence; not streamed: half of the body |
+/// | `slow:MS` | an ordinary reply after MS ms |
+/// | `drip:MS` | one byte every MS ms |
+/// | `split:K` | pieces of K bytes, each a chunk and a write; text of wide characters |
+/// | `malformed:N` | after N deltas a torn JSON event, then the ordinary end |
+/// | `error-event:N[:DIALECT]` | N deltas, an error event, `[DONE]`; not streamed: `error200` |
+/// | `error200[:DIALECT]` | status 200 with an error; `openai`, `baidu` or `minimax` |
+/// | `status:CODE[:RETRY_AFTER]` | an OpenAI error of this status with rate limit headers |
+/// | `html:STATUS`, `not-sse` | an HTML page; one that calls itself `text/event-stream` |
+/// | `json-for-stream` | a whole reply although a stream was asked for |
+/// | `truncated-body` | less than the announced length, or a cut stream |
+/// | `close-after` | an ordinary reply, then the connection closes unannounced |
+/// | `redirect[:HOST]` | 307 to another host |
+/// | `comments`, `crlf`, `no-space` | unusual but valid ways of writing events |
+/// | `usage-every` | the usage so far in every event |
+/// | `big:BYTES` | a whole reply of exactly this size |
+/// | `flood:BYTES` | a stream of this size as fast as the socket takes it |
+/// | `tools` | a call of the first tool offered; words once its result is there |
+/// | `json` | content for the wanted schema |
+/// | `reasoning` | `reasoning_content` deltas, then content |
+/// | `digest` | the content is [`crate::digest_text`] of the received body |
+/// | `headers`, `echo-headers` | many response headers; the request's headers as JSON content |
 pub struct ScriptedUpstream {
     state: Arc<State>,
     stop: Option<oneshot::Sender<()>>,

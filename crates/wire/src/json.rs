@@ -187,7 +187,12 @@ impl Scanner<'_> {
     fn skip_number(&mut self) -> Step {
         self.at += usize::from(self.peek() == Some(b'-'));
         match self.peek() {
-            Some(b'0') => self.at += 1,
+            Some(b'0') => {
+                self.at += 1;
+                if matches!(self.peek(), Some(b'0'..=b'9')) {
+                    return Err(Problem::BadNumber);
+                }
+            }
             Some(b'1'..=b'9') => self.skip_digits()?,
             _ => return Err(self.fault(Problem::BadNumber)),
         }

@@ -62,6 +62,8 @@ pub struct Event<'b> {
     pub name: &'b [u8],
     /// The `data:` lines joined by LF; `None` for an event without any (comments only).
     pub data: Option<Cow<'b, [u8]>>,
+    /// A line of it is nothing that server-sent events know: perhaps they are none.
+    pub odd: bool,
     /// The place of the whole event in the bytes given, its blank line included.
     pub span: (usize, usize),
 }
@@ -85,6 +87,7 @@ impl<'b> Iterator for Events<'b> {
         let mut event = Event {
             name: b"",
             data: None,
+            odd: false,
             span: (start, start),
         };
         let mut any = false;
@@ -147,6 +150,7 @@ fn read_line<'b>(line: &'b [u8], event: &mut Event<'b>) {
             });
         }
         b"event" => event.name = value,
-        _ => {}
+        b"" | b"id" | b"retry" => {}
+        _ => event.odd = true,
     }
 }

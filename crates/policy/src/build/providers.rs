@@ -45,8 +45,12 @@ impl Builder<'_> {
         for (id, profile) in self.profiles {
             let has_key = profile.env.key.iter().any(|name| self.env(name).is_some());
             let base_url = self.base_url_from_environment(id, profile);
-            let keyless = profile.auth == Auth::Optional && base_url.is_some();
-            if !(has_key || keyless) || id == "openai-compatible" {
+            // A server of one's own is only there if it is said where: a key alone says nothing.
+            let set_up = match profile.auth {
+                Auth::Optional => base_url.is_some(),
+                _ => has_key,
+            };
+            if !set_up || id == "openai-compatible" {
                 continue;
             }
             if profile.base_url.is_none() && base_url.is_none() {

@@ -168,21 +168,28 @@ impl State {
     }
 }
 
-/// The running outcome of one request.
+/// The running outcome of one request. What is about to be written is noted before it is
+/// written and taken back when the peer has left, so that whoever has read a reply finds it noted.
 pub(crate) struct Ticket {
     pub(crate) state: Arc<State>,
     pub(crate) order: u64,
 }
 
 impl Ticket {
-    /// Notes that `count` more events were handed to the socket.
-    pub(crate) fn sent(&self, count: usize) {
+    /// Notes that `count` more events go to the socket.
+    pub(crate) fn sends(&self, count: usize) {
         self.state
             .update(self.order, |entry| entry.outcome.events_sent += count);
     }
 
-    /// Notes that the script was played to its end.
-    pub(crate) fn finished(&self) {
+    /// Takes back that `count` events went to the socket.
+    pub(crate) fn unsent(&self, count: usize) {
+        self.state
+            .update(self.order, |entry| entry.outcome.events_sent -= count);
+    }
+
+    /// Notes that the last bytes of the script go to the socket.
+    pub(crate) fn finishes(&self) {
         self.state
             .update(self.order, |entry| entry.outcome.finished = true);
     }
@@ -191,6 +198,7 @@ impl Ticket {
     pub(crate) fn left(&self) {
         let now = Instant::now();
         self.state.update(self.order, |entry| {
+            entry.outcome.finished = false;
             entry.outcome.peer_left = Some(now);
             entry.outcome.left_after = Some(now.duration_since(entry.at));
         });

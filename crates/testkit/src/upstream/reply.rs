@@ -119,22 +119,22 @@ pub(crate) async fn write(
     ticket: &Ticket,
     after: After,
 ) -> Option<Peer> {
-    if write_bytes(&mut peer, reply).await.is_err() {
-        ticket.left();
-        return None;
-    }
     let ending = match reply.manner {
         Manner::Whole | Manner::Pieces(..) => Ending::Complete,
         Manner::HeadOnly => Ending::Silence,
         Manner::Half(ending) => ending,
     };
-    match ending {
-        Ending::Silence => {
-            peer.until_left().await;
-            ticket.left();
-            return None;
-        }
-        _ => ticket.finished(),
+    if ending != Ending::Silence {
+        ticket.finishes();
+    }
+    if write_bytes(&mut peer, reply).await.is_err() {
+        ticket.left();
+        return None;
+    }
+    if ending == Ending::Silence {
+        peer.until_left().await;
+        ticket.left();
+        return None;
     }
     match ending {
         Ending::Cut => peer.close(false).await,

@@ -161,17 +161,14 @@ pub(crate) async fn play(
     }
     match plan.ending {
         Ending::Complete => {
-            ticket.finished();
             let after = if plan.close { After::Close } else { after };
             after.apply(peer).await
         }
         Ending::Cut => {
-            ticket.finished();
             peer.close(false).await;
             None
         }
         Ending::Reset => {
-            ticket.finished();
             peer.reset().await;
             None
         }
@@ -216,10 +213,13 @@ async fn play_pieces(
             None => peer.breathe().await?,
         }
     }
+    ticket.sends(events);
+    if plan.ending != Ending::Silence {
+        ticket.finishes();
+    }
     if plan.ending == Ending::Complete {
         peer.send(b"0\r\n\r\n").await?;
     }
-    ticket.sent(events);
     Ok(())
 }
 
@@ -262,6 +262,9 @@ async fn play_steps(
     if plan.ending == Ending::Complete {
         out.extend_from_slice(b"0\r\n\r\n");
     }
+    if plan.ending != Ending::Silence {
+        ticket.finishes();
+    }
     flush(peer, ticket, out, &mut waiting).await
 }
 
@@ -271,15 +274,14 @@ async fn flush(
     out: &mut Vec<u8>,
     waiting: &mut usize,
 ) -> Result<(), Left> {
-    if !out.is_empty() {
-        peer.send(out).await?;
-        out.clear();
+    let count = std::mem::take(waiting);
+    ticket.sends(count);
+    let sent = peer.send(out).await;
+    if sent.is_err() {
+        ticket.unsent(count);
     }
-    if *waiting > 0 {
-        ticket.sent(*waiting);
-        *waiting = 0;
-    }
-    Ok(())
+    out.clear();
+    sent
 }
 
 /// Repeats an event until it makes up `bytes`, in blocks of about 64 KiB.
@@ -298,8 +300,11 @@ async fn flood(
     let block = chunk.repeat(count);
     let mut left = bytes;
     while left > 0 {
-        peer.send(&block).await?;
-        ticket.sent(count);
+        ticket.sends(count);
+        if let Err(left) = peer.send(&block).await {
+            ticket.unsent(count);
+            return Err(left);
+        }
         left = left.saturating_sub(block.len() as u64);
     }
     Ok(())

@@ -1,0 +1,76 @@
+//! From one request on a connection to its response: let in, then the API or a page.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::{Request, Response, header};
+use hyper::body::Incoming;
+use policy::Snapshot;
+use relay::{Fault, Language, Relay, ReplyBody, RequestId, access};
+use tokio::time::Instant;
+
+use crate::pages;
+use crate::upstream::{Network, NetworkBody};
+
+/// The body of every response.
+pub(crate) type Body = ReplyBody<NetworkBody>;
+
+/// What one worker answers with.
+pub(crate) struct Service {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    relay: Relay<Rc<Network>>,
+    state: Arc<pages::State>,
+}
+
+impl Service {
+    pub(crate) fn new(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        relay: Relay<Rc<Network>>,
+        state: Arc<pages::State>,
+    ) -> Self {
+        Self { snapshot, relay, state }
+    }
+
+    /// Answers a request. `shed` is set when the connection's streams have to end.
+    pub(crate) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        shed: &Rc<Cell<bool>>,
+    ) -> Response<Body> {
+        let start = Instant::now();
+        let snapshot = self.snapshot.load_full();
+        let (parts, body) = request.into_parts();
+        let visitor = match access::admit(&parts, &snapshot.access) {
+            Ok(visitor) => visitor,
+            Err(fault) => return refused(&fault, Language::of(&parts.headers)),
+        };
+        if let Some(preflight) = visitor.preflight(&parts, &snapshot.access) {
+            return preflight.map(|()| ReplyBody::whole(""));
+        }
+        let mut response = match parts.uri.path().trim_start_matches('/').starts_with("v1/") {
+            true => {
+                let shed = Rc::clone(shed);
+                let request = relay::Request { parts, body, snapshot, start, shed };
+                self.relay.serve(request).await
+            }
+            false => match pages::answer(&parts, &snapshot, &self.state) {
+                Ok(page) => page,
+                Err(fault) => refused(&fault, Language::of(&parts.headers)),
+            },
+        };
+        visitor.stamp(response.headers_mut());
+        response
+    }
+}
+
+fn refused(fault: &Fault, language: Language) -> Response<Body> {
+    let mut response = Response::new(ReplyBody::whole(fault.to_json(language)));
+    *response.status_mut() = fault.code.status();
+    let headers = response.headers_mut();
+    headers.extend(fault.headers.clone());
+    headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    headers.insert("x-request-id", RequestId::new().to_header());
+    response
+}

@@ -1,0 +1,171 @@
+//! The way out: connections to providers, one pool a worker.
+//!
+//! A worker's requests are answered on its own thread, and so is everything they need of the
+//! network: no connection is ever shared between threads, and nothing here takes a lock.
+
+mod connect;
+mod dns;
+mod echo;
+mod eyeballs;
+mod h1;
+mod h2;
+mod pool;
+mod tls;
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Body, Frame, SizeHint};
+use policy::Scheme;
+use relay::{Call, Failure, FailureKind, Outgoing, Upstream};
+use tokio::time::{Instant, timeout};
+
+use connect::{Connection, Connector};
+use pool::{Pool, Pools};
+pub(crate) use tls::TlsConfigs;
+
+/// How soon after sending on a used connection its end means that the provider had closed it while
+/// it was idle, and never saw the request. Longer ago, the provider may have worked on it, and
+/// sending it again might be paid for twice.
+const STALE: Duration = Duration::from_secs(1);
+/// Used connections that may turn out to be stale before a new one is made.
+const STALE_TRIES: usize = 3;
+
+/// The network of one worker.
+pub(crate) struct Network {
+    pools: Pools,
+    connector: Connector,
+}
+
+impl Network {
+    /// A network without connections. The trust anchors are shared between workers.
+    pub(crate) fn new(tls: Arc<TlsConfigs>) -> Self {
+        Self { pools: Pools::default(), connector: Connector::new(tls) }
+    }
+
+    /// Closes connections that have been idle for too long.
+    pub(crate) fn sweep(&self) {
+        self.pools.sweep(Instant::now());
+    }
+
+    async fn send_over_network(&self, call: Call) -> Result<Response<NetworkBody>, Failure> {
+        let origin = Arc::clone(&call.provider.origin);
+        let pool = self.pools.of(&origin);
+        let connect = call.connect;
+        let mut call = Some(call);
+        for _ in 0..STALE_TRIES {
+            let Some(connection) = pool.idle().await else { break };
+            let Some(request) = call.take() else { break };
+            match send_on(connection, request, &pool, true).await {
+                Ok(response) => return Ok(response),
+                Err(Unsent { again: Some(request), .. }) => call = Some(*request),
+                Err(Unsent { failure, again: None }) => return Err(failure),
+            }
+        }
+        let Some(request) = call else {
+            return Err(Failure::new(FailureKind::NoReply, "the connection was closed"));
+        };
+        let connecting = pool.connect(&self.connector, &origin);
+        let connection = match timeout(connect, connecting).await {
+            Ok(connection) => connection?,
+            Err(_) => {
+                let after = format!("no connection to {} in {connect:?}", origin.authority);
+                return Err(Failure::new(FailureKind::Connect, after));
+            }
+        };
+        send_on(connection, request, &pool, false).await.map_err(|unsent| unsent.failure)
+    }
+}
+
+/// A call that came to nothing.
+struct Unsent {
+    failure: Failure,
+    /// The call, if it is certain enough that the provider never saw it.
+    again: Option<Box<Call>>,
+}
+
+async fn send_on(
+    connection: Connection,
+    call: Call,
+    pool: &Rc<Pool>,
+    used: bool,
+) -> Result<Response<NetworkBody>, Unsent> {
+    let copy = match &call.body {
+        Outgoing::Whole(body) if used => Some(Box::new(Call {
+            provider: Arc::clone(&call.provider),
+            method: call.method.clone(),
+            target: call.target.clone(),
+            headers: call.headers.clone(),
+            body: Outgoing::Whole(body.clone()),
+            connect: call.connect,
+        })),
+        _ => None,
+    };
+    let sent = Instant::now();
+    let result = match connection {
+        Connection::Http1(connection) => h1::send(connection, call, pool).await,
+        Connection::Http2(connection) => h2::send(connection, call).await,
+    };
+    result.map_err(|failure| {
+        let stale = failure.kind == FailureKind::NoReply && sent.elapsed() < STALE;
+        Unsent { failure, again: copy.filter(|_| stale) }
+    })
+}
+
+impl Upstream for Network {
+    type Body = NetworkBody;
+
+    async fn send(&self, call: Call) -> Result<Response<NetworkBody>, Failure> {
+        match call.provider.origin.scheme {
+            Scheme::Echo => Ok(echo::answer(&call).map(NetworkBody::Echo)),
+            Scheme::Http | Scheme::Https => self.send_over_network(call).await,
+        }
+    }
+}
+
+/// The body of a provider's reply. Dropped before its end, it cancels the call.
+pub(crate) enum NetworkBody {
+    /// Over HTTP/1.1.
+    Http1(h1::Http1Body),
+    /// Over HTTP/2.
+    Http2(h2::Http2Body),
+    /// Of the built-in echo.
+    Echo(echo::EchoBody),
+}
+
+impl Body for NetworkBody {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        match &mut *self {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx),
+            Self::Echo(body) => body.poll_frame(),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+            Self::Echo(body) => body.is_over(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+            Self::Echo(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Host names to addresses, remembered for a while.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use relay::{Failure, FailureKind};
+use tokio::time::Instant;
+
+/// How long an answer is used without asking again. The system's resolver does not say how long it
+/// is good for; providers move their addresses over minutes.
+const FRESH: Duration = Duration::from_secs(30);
+/// How long an old answer is still better than none, when asking fails.
+const STALE: Duration = Duration::from_secs(3600);
+/// Addresses of one name that are tried.
+const MAX_ADDRESSES: usize = 8;
+
+/// The names one worker has asked for: as many as there are origins in its configurations.
+#[derive(Default)]
+pub(super) struct Names {
+    known: RefCell<HashMap<Box<str>, (Instant, Vec<IpAddr>)>>,
+}
+
+impl Names {
+    /// The addresses of a host, IPv6 and IPv4 in turn.
+    pub(super) async fn addresses(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, Failure> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        let with_port = |known: &[IpAddr]| {
+            known.iter().map(|address| SocketAddr::new(*address, port)).collect()
+        };
+        if let Some(known) = self.known(host, FRESH) {
+            return Ok(with_port(&known));
+        }
+        match tokio::net::lookup_host((host, port)).await {
+            Ok(found) => {
+                let found = interleaved(found.map(|address| address.ip()).collect());
+                if found.is_empty() {
+                    return Err(unknown(host, "it has no address"));
+                }
+                let addresses = with_port(&found);
+                self.known.borrow_mut().insert(host.into(), (Instant::now(), found));
+                Ok(addresses)
+            }
+            Err(fault) => match self.known(host, STALE) {
+                Some(known) => Ok(with_port(&known)),
+                None => Err(unknown(host, &fault.to_string())),
+            },
+        }
+    }
+
+    fn known(&self, host: &str, age: Duration) -> Option<Vec<IpAddr>> {
+        let known = self.known.borrow();
+        let (since, addresses) = known.get(host)?;
+        (since.elapsed() < age).then(|| addresses.clone())
+    }
+}
+
+fn unknown(host: &str, why: &str) -> Failure {
+    Failure::new(FailureKind::Dns, format!("cannot resolve {host}: {why}"))
+}
+
+/// The two families in turn (RFC 8305, section 4), beginning with the one that came first.
+fn interleaved(found: Vec<IpAddr>) -> Vec<IpAddr> {
+    let first_is_v6 = found.first().is_some_and(IpAddr::is_ipv6);
+    let (first, second): (Vec<IpAddr>, Vec<IpAddr>) =
+        found.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let mut second = second.into_iter();
+    let mut ordered = Vec::new();
+    for address in first {
+        ordered.push(address);
+        ordered.extend(second.next());
+    }
+    ordered.extend(second);
+    ordered.truncate(MAX_ADDRESSES);
+    ordered
+}

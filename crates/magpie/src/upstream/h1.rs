@@ -1,0 +1,185 @@
+//! One exchange over HTTP/1.1, driven by the task that serves the client.
+//!
+//! The connection is not a task of its own: whoever waits for the reply drives it. That saves a
+//! wake-up for every read, lets what one read brought leave in one write, and ends the connection
+//! with the client's interest in it.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, Uri, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use relay::{Call, Failure, FailureKind, Outgoing};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::NetworkBody;
+use super::pool::Pool;
+
+/// The most that is read ahead of what was passed on; see the bound on buffered bytes per stream.
+const READ_AHEAD: usize = 64 << 10;
+/// The head of a reply.
+const MAX_HEADERS: usize = 200;
+
+/// A connection.
+pub(super) struct Http1 {
+    sender: SendRequest<Outgoing>,
+    /// `None` once it has ended.
+    connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>>>>>,
+}
+
+impl Http1 {
+    /// Begins to speak HTTP/1.1.
+    pub(super) async fn begin<S>(stream: S) -> hyper::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let (sender, connection) = Builder::new()
+            .max_buf_size(READ_AHEAD)
+            .max_headers(MAX_HEADERS)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        Ok(Self { sender, connection: Some(Box::pin(connection)) })
+    }
+
+    /// Lets the connection read and write what it can.
+    fn drive(&mut self, cx: &mut Context<'_>) -> Option<hyper::Error> {
+        let connection = self.connection.as_mut()?;
+        match connection.as_mut().poll(cx) {
+            Poll::Pending => None,
+            Poll::Ready(end) => {
+                self.connection = None;
+                end.err()
+            }
+        }
+    }
+
+    /// Whether an idle connection is still open, as far as can be seen.
+    pub(super) fn is_alive(&mut self, cx: &mut Context<'_>) -> bool {
+        self.drive(cx);
+        self.connection.is_some() && self.sender.is_ready()
+    }
+}
+
+/// Sends a call and waits for the head of the reply.
+pub(super) async fn send(
+    mut connection: Http1,
+    call: Call,
+    pool: &Rc<Pool>,
+) -> Result<Response<NetworkBody>, Failure> {
+    let reply = connection.sender.try_send_request(request(call));
+    let mut reply = std::pin::pin!(reply);
+    let mut broken: Option<hyper::Error> = None;
+    let response = poll_fn(|cx| {
+        if let Some(fault) = connection.drive(cx) {
+            broken = Some(fault);
+        }
+        reply.as_mut().poll(cx)
+    })
+    .await;
+    match response {
+        Ok(response) => {
+            let pool = Rc::clone(pool);
+            let body = |incoming| Http1Body { incoming, connection: Some(connection), pool };
+            Ok(response.map(body).map(NetworkBody::Http1))
+        }
+        Err(fault) => Err(failure(broken.as_ref().unwrap_or(fault.error()))),
+    }
+}
+
+fn request(call: Call) -> Request<Outgoing> {
+    let mut request = Request::new(call.body);
+    *request.method_mut() = call.method;
+    *request.uri_mut() = Uri::from(call.target);
+    *request.headers_mut() = call.headers;
+    if let Ok(host) = HeaderValue::from_str(&call.provider.origin.authority) {
+        request.headers_mut().insert(header::HOST, host);
+    }
+    request
+}
+
+/// Why there is no reply.
+pub(super) fn failure(fault: &hyper::Error) -> Failure {
+    if fault.is_user() {
+        return Failure::new(FailureKind::Upload, Chain(fault));
+    }
+    let kind = match fault.is_parse() || fault.is_parse_too_large() {
+        true => FailureKind::Protocol,
+        false => FailureKind::NoReply,
+    };
+    Failure::new(kind, Chain(fault))
+}
+
+/// An error with its causes, in one line.
+pub(super) struct Chain<'e>(pub(super) &'e (dyn std::error::Error + 'static));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(inner) = cause {
+            write!(f, ": {inner}")?;
+            cause = inner.source();
+        }
+        Ok(())
+    }
+}
+
+/// The body of a reply, and the connection it comes from.
+pub(crate) struct Http1Body {
+    incoming: Incoming,
+    /// `None` once the body has ended.
+    connection: Option<Http1>,
+    pool: Rc<Pool>,
+}
+
+impl Http1Body {
+    /// At the end of the body: keeps the connection if it can take another request.
+    fn finish(&mut self, cx: &mut Context<'_>) {
+        if let Some(mut connection) = self.connection.take()
+            && connection.is_alive(cx)
+        {
+            self.pool.put_back(connection);
+        }
+    }
+}
+
+impl Body for Http1Body {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        if let Some(connection) = &mut self.connection {
+            connection.drive(cx);
+        }
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
+            Poll::Ready(Some(Err(fault))) => {
+                self.connection = None;
+                Poll::Ready(Some(Err(Failure::new(FailureKind::Cut, Chain(&fault)))))
+            }
+            Poll::Ready(None) => {
+                self.finish(cx);
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // Said only once the connection was put back: a caller that stops here would drop it.
+        self.incoming.is_end_stream() && self.connection.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

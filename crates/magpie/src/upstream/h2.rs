@@ -1,0 +1,176 @@
+//! Exchanges over HTTP/2: many on one connection, which is a task of its own.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::{Authority, Parts, Scheme};
+use http::{Request, Response, Uri, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use relay::{Call, Failure, FailureKind, Outgoing};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::NetworkBody;
+use super::h1::{Chain, failure};
+use crate::local::LocalExecutor;
+
+/// Streams on one connection, whatever more the provider allows: a lost packet holds them all up.
+const MAX_STREAMS: usize = 100;
+/// What one stream may send ahead of what was passed on; see the bound on buffered bytes.
+const STREAM_WINDOW: u32 = 64 << 10;
+/// What all streams of a connection together may send ahead.
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// How often a connection is asked whether it is alive, and how long it may take to say so.
+const PING: Duration = Duration::from_secs(15);
+/// How long a connection may be without a stream.
+const IDLE: Duration = Duration::from_secs(50);
+
+/// A connection; clones share it.
+pub(super) struct Http2 {
+    sender: SendRequest<Outgoing>,
+    use_: Rc<Use>,
+}
+
+struct Use {
+    streams: Cell<usize>,
+    /// The most the provider allows, and we.
+    allowed: Cell<usize>,
+    idle_since: Cell<Instant>,
+}
+
+impl Http2 {
+    /// Begins to speak HTTP/2.
+    pub(super) async fn begin<S>(stream: S) -> hyper::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let (sender, connection) = Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        let use_ = Rc::new(Use {
+            streams: Cell::new(0),
+            allowed: Cell::new(MAX_STREAMS),
+            idle_since: Cell::new(Instant::now()),
+        });
+        let told = Rc::clone(&use_);
+        let mut connection = Box::pin(connection);
+        // It ends by itself when the provider closes it or the last sender is dropped.
+        tokio::task::spawn_local(poll_fn(move |cx| {
+            let end = connection.as_mut().poll(cx).map(drop);
+            told.allowed.set(connection.current_max_send_streams().min(MAX_STREAMS));
+            end
+        }));
+        Ok(Self { sender, use_ })
+    }
+
+    pub(super) fn share(&self) -> Self {
+        Self { sender: self.sender.clone(), use_: Rc::clone(&self.use_) }
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
+    /// Whether another stream fits, before the provider's own limit is reached.
+    pub(super) fn has_room(&self) -> bool {
+        self.use_.streams.get() < self.use_.allowed.get() && self.sender.is_ready()
+    }
+
+    pub(super) fn is_old(&self, now: Instant) -> bool {
+        self.use_.streams.get() == 0 && now - self.use_.idle_since.get() > IDLE
+    }
+}
+
+/// A stream in use; gives its place back when dropped.
+struct Stream(Rc<Use>);
+
+impl Stream {
+    fn open(use_: &Rc<Use>) -> Self {
+        use_.streams.set(use_.streams.get() + 1);
+        Self(Rc::clone(use_))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+        self.0.idle_since.set(Instant::now());
+    }
+}
+
+/// Sends a call and waits for the head of the reply.
+pub(super) async fn send(
+    mut connection: Http2,
+    call: Call,
+) -> Result<Response<NetworkBody>, Failure> {
+    let stream = Stream::open(&connection.use_);
+    let response = connection.sender.try_send_request(request(call)?).await;
+    match response {
+        Ok(response) => {
+            let body = |incoming| Http2Body { incoming, _stream: stream };
+            Ok(response.map(body).map(NetworkBody::Http2))
+        }
+        Err(fault) => Err(failure(fault.error())),
+    }
+}
+
+fn request(call: Call) -> Result<Request<Outgoing>, Failure> {
+    let origin = &call.provider.origin;
+    let mut parts = Parts::default();
+    parts.scheme = Some(match origin.scheme {
+        policy::Scheme::Https => Scheme::HTTPS,
+        policy::Scheme::Http | policy::Scheme::Echo => Scheme::HTTP,
+    });
+    parts.authority = origin.authority.parse::<Authority>().ok();
+    parts.path_and_query = Some(call.target);
+    let uri = Uri::from_parts(parts).map_err(|fault| Failure::new(FailureKind::Protocol, fault))?;
+    let mut request = Request::new(call.body);
+    *request.method_mut() = call.method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = call.headers;
+    request.headers_mut().remove(header::HOST);
+    Ok(request)
+}
+
+/// The body of a reply, on its stream. Dropped before its end, it resets the stream.
+pub(crate) struct Http2Body {
+    incoming: Incoming,
+    _stream: Stream,
+}
+
+impl Body for Http2Body {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        Pin::new(&mut self.incoming).poll_frame(cx).map(|frame| {
+            frame.map(|frame| {
+                frame.map_err(|fault| Failure::new(FailureKind::Cut, Chain(&fault)))
+            })
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

@@ -1,0 +1,246 @@
+//! One worker: a thread with its own runtime, listener and connections.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use policy::Snapshot;
+use relay::{Recorder, Relay};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::local::LocalExecutor;
+use crate::pages::State;
+use crate::service::Service;
+use crate::stalls::Stalls;
+use crate::upstream::{Network, TlsConfigs};
+
+/// How long a client may take from connecting to its first bytes, and from one request's head to
+/// the end of the next one's.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// The head of a request, and what is written ahead of a slow client.
+const MAX_BUFFER: usize = 64 << 10;
+/// All headers of a request together.
+const MAX_HEADER_BYTES: usize = 32 << 10;
+/// Headers of a request.
+const MAX_HEADERS: usize = 100;
+/// Streams of one HTTP/2 connection.
+const MAX_STREAMS: u32 = 256;
+/// What one HTTP/2 stream may send ahead.
+const STREAM_WINDOW: u32 = 64 << 10;
+/// How often an HTTP/2 client is asked whether it is alive.
+const PING: Duration = Duration::from_secs(20);
+/// Rest after a failed accept: the process has run out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often idle connections to providers are looked through.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// How far stopping has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Everything is served.
+    Running,
+    /// Nothing new is accepted; what runs may finish.
+    Draining,
+    /// What still runs is told to end.
+    Shedding,
+}
+
+/// What all workers share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) state: Arc<State>,
+    pub(crate) tls: Arc<TlsConfigs>,
+    pub(crate) phase: watch::Receiver<Phase>,
+    /// Client connections open in all workers.
+    pub(crate) connections: Arc<AtomicUsize>,
+    /// The most of them.
+    pub(crate) max_connections: usize,
+}
+
+/// Serves until told to stop, and then until the last connection has ended.
+pub(crate) async fn serve(
+    listener: StdListener,
+    shared: Shared,
+    recorder: Rc<dyn Recorder>,
+) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let network = Rc::new(Network::new(Arc::clone(&shared.tls)));
+    let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&network)));
+    let relay = Relay::new(network, recorder);
+    let snapshot = Arc::clone(&shared.snapshot);
+    let service = Rc::new(Service::new(snapshot, relay, Arc::clone(&shared.state)));
+    let open = Rc::new(Cell::new(0));
+    let mut phase = shared.phase.clone();
+    loop {
+        tokio::select! {
+            biased;
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => accept(stream, &service, &shared, &open),
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            },
+            _ = phase.wait_for(|phase| *phase != Phase::Running) => break,
+        }
+    }
+    drop(listener);
+    sweeping.abort();
+    while open.get() > 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+async fn sweep(network: Rc<Network>) {
+    loop {
+        sleep(SWEEP).await;
+        network.sweep();
+    }
+}
+
+/// Counts a connection as long as it lives.
+struct Counted {
+    here: Rc<Cell<usize>>,
+    everywhere: Arc<AtomicUsize>,
+}
+
+impl Counted {
+    fn new(here: &Rc<Cell<usize>>, everywhere: &Arc<AtomicUsize>) -> Self {
+        here.set(here.get() + 1);
+        everywhere.fetch_add(1, Ordering::Relaxed);
+        Self { here: Rc::clone(here), everywhere: Arc::clone(everywhere) }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.here.set(self.here.get() - 1);
+        self.everywhere.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn accept(stream: TcpStream, service: &Rc<Service>, shared: &Shared, open: &Rc<Cell<usize>>) {
+    if shared.connections.load(Ordering::Relaxed) >= shared.max_connections {
+        tokio::task::spawn_local(turn_away(stream));
+        return;
+    }
+    let counted = Counted::new(open, &shared.connections);
+    let service = Rc::clone(service);
+    let phase = shared.phase.clone();
+    tokio::task::spawn_local(async move {
+        let _counted = counted;
+        // Answers leave at once, each event when it is there.
+        if stream.set_nodelay(true).is_ok() {
+            converse(stream, service, phase).await;
+        }
+    });
+}
+
+/// Says that there are too many connections, where that costs nothing.
+async fn turn_away(mut stream: TcpStream) {
+    const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n\
+        connection: close\r\ncontent-type: application/json\r\ncontent-length: 115\r\n\r\n\
+        {\"error\":{\"message\":\"Too many connections. Try again.\",\"type\":\"server_error\",\
+        \"param\":null,\"code\":\"too_many_connections\"}}";
+    let _ = timeout(Duration::from_secs(1), stream.write_all(BUSY)).await;
+}
+
+/// Drives a connection, and tells it when the process is stopping. A macro, because the two kinds of
+/// connection share no trait.
+macro_rules! watched {
+    ($connection:ident, $phase:ident, $shed:ident) => {{
+        let mut phase = $phase;
+        loop {
+            tokio::select! {
+                biased;
+                // How a connection ends is the client's affair; what was under way is recorded.
+                _ = $connection.as_mut() => break,
+                changed = phase.changed() => match *phase.borrow() {
+                    _ if changed.is_err() => break,
+                    Phase::Running => {}
+                    Phase::Draining => $connection.as_mut().graceful_shutdown(),
+                    Phase::Shedding => {
+                        $shed.set(true);
+                        $connection.as_mut().graceful_shutdown();
+                    }
+                },
+            }
+        }
+    }};
+}
+
+/// Serves one connection to its end.
+async fn converse(stream: TcpStream, service: Rc<Service>, phase: watch::Receiver<Phase>) {
+    let Ok(Some(version)) = timeout(HEAD_TIMEOUT, version_of(&stream)).await else { return };
+    let shed = Rc::new(Cell::new(false));
+    let handler = {
+        let shed = Rc::clone(&shed);
+        service_fn(move |request| {
+            let (service, shed) = (Rc::clone(&service), Rc::clone(&shed));
+            async move { Ok::<_, Infallible>(service.answer(request, &shed).await) }
+        })
+    };
+    let stream = Stalls::new(TokioIo::new(stream));
+    match version {
+        Version::Http1 => {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(MAX_BUFFER)
+                .max_headers(MAX_HEADERS)
+                .max_header_size(MAX_HEADER_BYTES)
+                .serve_connection(stream, handler);
+            let mut connection = std::pin::pin!(connection);
+            watched!(connection, phase, shed);
+        }
+        Version::Http2 => {
+            let connection = http2::Builder::new(LocalExecutor)
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(MAX_STREAMS)
+                .initial_stream_window_size(STREAM_WINDOW)
+                .max_header_list_size(MAX_HEADER_BYTES as u32)
+                .max_send_buf_size(MAX_BUFFER)
+                .keep_alive_interval(PING)
+                .serve_connection(stream, handler);
+            let mut connection = std::pin::pin!(connection);
+            watched!(connection, phase, shed);
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Http1,
+    Http2,
+}
+
+/// Looks at the first bytes without taking them. No method begins like HTTP/2's preface.
+async fn version_of(stream: &TcpStream) -> Option<Version> {
+    const PREFACE: &[u8] = b"PRI";
+    let mut begin = [0; PREFACE.len()];
+    loop {
+        let count = stream.peek(&mut begin).await.ok()?;
+        if count == 0 {
+            return None;
+        }
+        if begin[..count] != PREFACE[..count] {
+            return Some(Version::Http1);
+        }
+        if count == PREFACE.len() {
+            return Some(Version::Http2);
+        }
+        // The rest is on its way; peeking again would come back at once.
+        sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,164 @@
+//! Who may call from where: host names, web pages, and CORS.
+//!
+//! A relay on loopback that anyone may use must not be usable by every page its owner visits. So a
+//! `Host` that is not ours (a page that rebinds its own name to this machine) and an `Origin` that
+//! is not let in are refused before anything else happens. Programs send no `Origin`.
+
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use policy::Access;
+
+use crate::fault::{Code, Fault};
+
+/// How long a browser may remember a preflight, in seconds.
+const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+const DEFAULT_METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
+/// Response headers a page may read.
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "x-request-id, x-upstream-request-id, x-magpie-provider, x-magpie-target, x-magpie-attempts, \
+     x-magpie-overhead-us, retry-after, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, \
+     x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, \
+     x-ratelimit-reset-tokens, openai-processing-ms",
+);
+const PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
+
+/// A caller that may come in. Only [`admit`] makes one.
+#[derive(Debug, Clone, Default)]
+pub struct Visitor {
+    /// The page's origin, if it is a page.
+    origin: Option<HeaderValue>,
+}
+
+/// Lets a request in, or refuses it.
+///
+/// # Errors
+/// A [`Fault`] for a foreign `Host` or `Origin`.
+pub fn admit(parts: &Parts, access: &Access) -> Result<Visitor, Fault> {
+    check_host(parts, access)?;
+    let Some(origin) = parts.headers.get(header::ORIGIN) else {
+        return Ok(Visitor::default());
+    };
+    let text = origin.to_str().unwrap_or_default().to_ascii_lowercase();
+    let several = parts.headers.get_all(header::ORIGIN).iter().count() > 1;
+    if several || !(is_own_page(&text, parts, access) || is_allowed_origin(&text, access)) {
+        return Err(Fault::new(
+            Code::ForeignOrigin,
+            format!("Pages of {text:?} may not call."),
+        ));
+    }
+    Ok(Visitor {
+        origin: Some(origin.clone()),
+    })
+}
+
+fn check_host(parts: &Parts, access: &Access) -> Result<(), Fault> {
+    let Some(allowed) = &access.hosts else {
+        return Ok(());
+    };
+    let named = parts.uri.authority().map(|authority| authority.as_str());
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let in_header = hosts.next().map(|host| host.to_str().unwrap_or("?"));
+    let single = hosts.next().is_none();
+    // HTTP/1.0 may come without any; a browser always names one.
+    let known = |host: Option<&str>| host.is_none_or(|host| is_allowed_host(host, allowed));
+    if single && known(named) && known(in_header) {
+        return Ok(());
+    }
+    let host = named.or(in_header).unwrap_or_default();
+    Err(Fault::new(
+        Code::ForeignHost,
+        format!("This is not the host {host:?}."),
+    ))
+}
+
+/// The host part of `host[:port]`.
+fn bare_host(host: &str) -> &str {
+    match host.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    }
+}
+
+fn is_allowed_host(host: &str, allowed: &[Box<str>]) -> bool {
+    let host = bare_host(host).to_ascii_lowercase();
+    is_local(&host) || allowed.iter().any(|known| **known == *host)
+}
+
+fn is_local(host: &str) -> bool {
+    matches!(host, "localhost" | "127.0.0.1" | "::1") || host.ends_with(".localhost")
+}
+
+/// Whether the page came from this very host, as the documentation does. Where every name is let
+/// in, only an address counts: a name could have been rebound to this machine.
+fn is_own_page(origin: &str, parts: &Parts, access: &Access) -> bool {
+    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = parts.uri.authority().map(|authority| authority.as_str()).or(host);
+    let page = origin.split_once("://").map(|(_, page)| page);
+    let (Some(page), Some(host)) = (page, host) else { return false };
+    let is_sure = access.hosts.is_some() || bare_host(host).parse::<IpAddr>().is_ok();
+    is_sure && page.eq_ignore_ascii_case(host)
+}
+
+fn is_allowed_origin(origin: &str, access: &Access) -> bool {
+    match &access.origins {
+        Some(origins) => origins
+            .iter()
+            .any(|known| &**known == "*" || **known == *origin),
+        None => match origin.split_once("://") {
+            Some(("http" | "https", host)) => is_local(bare_host(host)),
+            _ => false,
+        },
+    }
+}
+
+impl Visitor {
+    /// Whether it is a web page.
+    #[must_use]
+    pub fn is_page(&self) -> bool {
+        self.origin.is_some()
+    }
+
+    /// Adds what a page needs to be allowed to read the response.
+    pub fn stamp(&self, headers: &mut HeaderMap) {
+        if let Some(origin) = &self.origin {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+            headers.append(header::VARY, HeaderValue::from_static("origin"));
+        }
+    }
+
+    /// The answer to a preflight, if the request is one.
+    #[must_use]
+    pub fn preflight(&self, parts: &Parts, access: &Access) -> Option<Response<()>> {
+        let asks = parts
+            .headers
+            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        if parts.method != Method::OPTIONS || !asks || !self.is_page() {
+            return None;
+        }
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let headers = response.headers_mut();
+        self.stamp(headers);
+        let methods = access.methods.clone().unwrap_or(DEFAULT_METHODS);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+        let asked = parts
+            .headers
+            .get(header::ACCESS_CONTROL_REQUEST_HEADERS)
+            .cloned();
+        if let Some(allowed) = access.headers.clone().or(asked) {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+        }
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_MAX_AGE);
+        if parts
+            .headers
+            .contains_key("access-control-request-private-network")
+        {
+            headers.insert(PRIVATE_NETWORK, HeaderValue::from_static("true"));
+        }
+        Some(response)
+    }
+}

@@ -1,0 +1,248 @@
+//! What can go wrong, in one table: status, who is to blame, and words that help.
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use wire::dialects::openai_chat::ErrorBody;
+
+/// A refusal or failure on its way to the client.
+#[derive(Debug)]
+pub struct Fault {
+    /// What it is.
+    pub code: Code,
+    /// What was wrong, in this case.
+    pub message: String,
+    /// The field at fault.
+    pub param: Option<String>,
+    /// Headers to answer with, such as `Allow`.
+    pub headers: HeaderMap,
+}
+
+/// The kinds of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// The body is no JSON object.
+    InvalidJson,
+    /// A field is missing or has a value that cannot be.
+    InvalidField,
+    /// A field that is read stands twice.
+    DuplicateField,
+    /// The body is larger than allowed.
+    BodyTooLarge,
+    /// The body did not arrive in time.
+    BodyTimeout,
+    /// The body did not arrive whole.
+    BodyCut,
+    /// The body is compressed.
+    CompressedBody,
+    /// The path holds what no path of the API holds.
+    InvalidPath,
+    /// Nothing lives at this path.
+    UnknownPath,
+    /// Not this way.
+    WrongMethod,
+    /// Nobody serves this model.
+    UnknownModel,
+    /// There is no such provider.
+    UnknownProvider,
+    /// Neither model nor header says whom to ask.
+    NoProvider,
+    /// A web page that is not let in.
+    ForeignOrigin,
+    /// A host name that is not ours.
+    ForeignHost,
+    /// An offer to speak WebSocket.
+    WebSocket,
+    /// The provider cannot be reached.
+    Unreachable,
+    /// The provider ended the call without a reply.
+    NoReply,
+    /// The provider's reply broke off.
+    Truncated,
+    /// The provider's reply cannot be read.
+    Malformed,
+    /// The provider did not answer a stream with one.
+    NotAStream,
+    /// The provider sent an error under status 200.
+    ErrorInReply,
+    /// The provider wants the call elsewhere.
+    Redirect,
+    /// The provider took too long.
+    Timeout,
+    /// The process is stopping.
+    ShuttingDown,
+}
+
+/// Who is to blame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// Whoever called.
+    Caller,
+    /// Whoever hosts the model.
+    Provider,
+    /// Magpie itself.
+    Magpie,
+}
+
+/// What the table says of a code.
+struct Row {
+    status: StatusCode,
+    name: &'static str,
+    blame: Blame,
+    /// What to do about it, in English and Chinese.
+    hint: [&'static str; 2],
+}
+
+const fn row(
+    status: StatusCode,
+    name: &'static str,
+    blame: Blame,
+    en: &'static str,
+    zh: &'static str,
+) -> Row {
+    Row {
+        status,
+        name,
+        blame,
+        hint: [en, zh],
+    }
+}
+
+impl Code {
+    #[rustfmt::skip] // a table
+    #[expect(clippy::too_many_lines, reason = "one line a code")]
+    fn row(self) -> Row {
+        use Blame::{Caller, Magpie, Provider};
+        type S = StatusCode;
+        match self {
+            Self::InvalidJson => row(S::BAD_REQUEST, "invalid_json", Caller, "Send one JSON object.", "请发送一个 JSON 对象。"),
+            Self::InvalidField => row(S::BAD_REQUEST, "invalid_field", Caller, "", ""),
+            Self::DuplicateField => row(S::BAD_REQUEST, "duplicate_field", Caller, "Send each field once.", "每个字段只能出现一次。"),
+            Self::BodyTooLarge => row(S::PAYLOAD_TOO_LARGE, "body_too_large", Caller, "The owner can raise `limits` in the configuration.", "可由管理员在配置的 `limits` 中调大。"),
+            Self::BodyTimeout => row(S::REQUEST_TIMEOUT, "body_timeout", Caller, "", ""),
+            Self::BodyCut => row(S::BAD_REQUEST, "body_cut", Caller, "", ""),
+            Self::CompressedBody => row(S::UNSUPPORTED_MEDIA_TYPE, "compressed_body", Caller, "Send the body uncompressed.", "请发送未压缩的请求体。"),
+            Self::InvalidPath => row(S::BAD_REQUEST, "invalid_path", Caller, "", ""),
+            Self::UnknownPath => row(S::NOT_FOUND, "unknown_path", Caller, "GET /docs lists what there is.", "GET /docs 列出了所有接口。"),
+            Self::WrongMethod => row(S::METHOD_NOT_ALLOWED, "method_not_allowed", Caller, "", ""),
+            Self::UnknownModel => row(S::NOT_FOUND, "model_not_found", Caller, "GET /v1/models lists what there is.", "GET /v1/models 列出了所有模型。"),
+            Self::UnknownProvider => row(S::NOT_FOUND, "provider_not_found", Caller, "", ""),
+            Self::NoProvider => row(S::BAD_REQUEST, "provider_required", Caller, "Name a model in the body, or the provider in the header x-magpie-provider.", "请在请求体中写明 model，或用请求头 x-magpie-provider 指定服务商。"),
+            Self::ForeignOrigin => row(S::FORBIDDEN, "origin_not_allowed", Caller, "The owner can let a page in with `cors.origins` in the configuration.", "可由管理员在配置的 `cors.origins` 中放行该页面。"),
+            Self::ForeignHost => row(S::FORBIDDEN, "host_not_allowed", Caller, "The owner can add a name with `hosts` in the configuration.", "可由管理员在配置的 `hosts` 中加入该主机名。"),
+            Self::WebSocket => row(S::NOT_FOUND, "websocket_unsupported", Caller, "Use POST.", "请使用 POST。"),
+            Self::Unreachable => row(S::BAD_GATEWAY, "provider_unreachable", Provider, "", ""),
+            Self::NoReply => row(S::BAD_GATEWAY, "provider_no_reply", Provider, "", ""),
+            Self::Truncated => row(S::BAD_GATEWAY, "provider_truncated", Provider, "The answer is not whole.", "回答不完整。"),
+            Self::Malformed => row(S::BAD_GATEWAY, "provider_malformed", Provider, "", ""),
+            Self::NotAStream => row(S::BAD_GATEWAY, "provider_not_streaming", Provider, "Ask with \"stream\": false.", "请改用 \"stream\": false。"),
+            Self::ErrorInReply => row(S::BAD_GATEWAY, "provider_error", Provider, "", ""),
+            Self::Redirect => row(S::BAD_GATEWAY, "provider_redirect", Provider, "Is the provider's base_url right? Redirects are not followed, for they would carry the key elsewhere.", "请检查该服务商的 base_url。为避免密钥外泄，不会跟随重定向。"),
+            Self::Timeout => row(S::GATEWAY_TIMEOUT, "provider_timeout", Provider, "", ""),
+            Self::ShuttingDown => row(S::SERVICE_UNAVAILABLE, "shutting_down", Magpie, "Try again.", "请重试。"),
+        }
+    }
+
+    /// The status of the response.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        self.row().status
+    }
+
+    /// The machine-readable name, in `error.code`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// Who is to blame.
+    #[must_use]
+    pub fn blame(self) -> Blame {
+        self.row().blame
+    }
+
+    /// The class, in `error.type`, in OpenAI's words.
+    fn kind(self) -> &'static str {
+        match self.row().blame {
+            Blame::Caller if self.status() == StatusCode::FORBIDDEN => "permission_error",
+            Blame::Caller => "invalid_request_error",
+            Blame::Provider => "upstream_error",
+            Blame::Magpie => "server_error",
+        }
+    }
+}
+
+/// The language of hints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Language {
+    /// English.
+    #[default]
+    En,
+    /// Chinese.
+    Zh,
+}
+
+impl Language {
+    /// The language a client asks for.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        let accept = headers
+            .get(header::ACCEPT_LANGUAGE)
+            .and_then(|value| value.to_str().ok());
+        match accept {
+            Some(text) if text.trim_start().to_ascii_lowercase().starts_with("zh") => Self::Zh,
+            _ => Self::En,
+        }
+    }
+}
+
+impl Fault {
+    /// A fault with its message.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            param: None,
+            headers: HeaderMap::new(),
+        }
+    }
+
+    /// Names the field at fault.
+    #[must_use]
+    pub fn param(mut self, name: &str) -> Self {
+        self.param = Some(name.to_owned());
+        self
+    }
+
+    /// Adds a header to the answer.
+    #[must_use]
+    pub fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// The body of the response, in the OpenAI dialect.
+    #[must_use]
+    pub fn to_json(&self, language: Language) -> String {
+        self.with_body(language, |body| body.to_json())
+    }
+
+    /// The event that ends a stream which did not end well.
+    #[must_use]
+    pub fn to_event(&self, language: Language) -> String {
+        self.with_body(language, |body| body.to_event())
+    }
+
+    fn with_body(&self, language: Language, render: impl Fn(&ErrorBody<'_>) -> String) -> String {
+        let hint = self.code.row().hint[language as usize];
+        let message = match hint {
+            "" => self.message.clone(),
+            hint => format!("{} {hint}", self.message),
+        };
+        render(&ErrorBody {
+            message: &message,
+            kind: self.code.kind(),
+            param: self.param.as_deref(),
+            code: Some(self.code.name()),
+            upstream: None,
+        })
+    }
+}

@@ -1,0 +1,94 @@
+//! Header allow-lists, both ways. What is not named here stays where it came from: credentials,
+//! cookies, hop-by-hop headers and whatever the next proxy invents.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use policy::Provider;
+
+/// The upstream's own request id: `x-request-id` is Magpie's.
+const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
+
+/// The headers of a call: those of the client that may pass, then the provider's own.
+pub(crate) fn to_upstream(client: &HeaderMap, provider: &Provider) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(12);
+    for (name, value) in client {
+        if is_common_request(name.as_str()) || provider.forward.allows(name.as_str()) {
+            headers.append(name, value.clone());
+        }
+    }
+    for (name, value) in &provider.headers {
+        headers.insert(name, value.clone());
+    }
+    if let Some((name, value)) = &provider.credential_header {
+        headers.insert(name, value.clone());
+    }
+    headers
+}
+
+fn is_common_request(name: &str) -> bool {
+    matches!(
+        name,
+        "accept"
+            | "content-type"
+            | "user-agent"
+            | "idempotency-key"
+            | "openai-beta"
+            | "anthropic-version"
+            | "anthropic-beta"
+            | "x-client-request-id"
+            | "traceparent"
+            | "tracestate"
+    )
+}
+
+/// The headers of a reply that may pass to the client.
+pub(crate) fn to_client(upstream: &HeaderMap) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(16);
+    for (name, value) in upstream {
+        match name.as_str() {
+            "x-request-id" => headers.append(UPSTREAM_REQUEST_ID, value.clone()),
+            passing if is_common_reply(passing) => headers.append(name, value.clone()),
+            _ => false,
+        };
+    }
+    headers
+}
+
+fn is_common_reply(name: &str) -> bool {
+    matches!(
+        name,
+        "content-type"
+            | "content-disposition"
+            | "retry-after"
+            | "retry-after-ms"
+            | "x-should-retry"
+    ) || [
+        "x-ratelimit-",
+        "ratelimit",
+        "openai-",
+        "anthropic-ratelimit-",
+        "modelscope-ratelimit-",
+    ]
+    .iter()
+    .any(|prefix| name.starts_with(prefix))
+        || ["request-id", "trace-id", "-traceid"]
+            .iter()
+            .any(|suffix| name.ends_with(suffix))
+}
+
+/// Whether a content type says JSON.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    content_type(headers).is_some_and(|kind| kind == "application/json" || kind.ends_with("+json"))
+}
+
+/// Whether a content type says server-sent events.
+pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
+    content_type(headers).is_some_and(|kind| kind == "text/event-stream")
+}
+
+fn content_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next()?.trim().to_ascii_lowercase())
+}
+
+/// JSON, as a content type.
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");

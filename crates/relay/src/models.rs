@@ -1,0 +1,34 @@
+//! What can be asked for by name: `GET /v1/models` and one of them.
+
+use policy::Snapshot;
+use serde_json::{Value, json};
+
+use crate::fault::Fault;
+use crate::prepare::unknown_model;
+
+/// The day this API began to list models, in seconds since 1970: clients want a number, and names
+/// have no date of their own.
+const CREATED: u64 = 1_750_000_000;
+
+/// The JSON answer for `/models` or `/models/NAME`.
+pub(crate) fn answer(rest: &str, snapshot: &Snapshot) -> Result<String, Fault> {
+    let Some(name) = rest
+        .strip_prefix("/models/")
+        .filter(|name| !name.is_empty())
+    else {
+        let data: Vec<Value> = snapshot
+            .models()
+            .iter()
+            .map(|(name, provider)| model(name, provider))
+            .collect();
+        return Ok(json!({ "object": "list", "data": data }).to_string());
+    };
+    match snapshot.route(name) {
+        Ok(route) => Ok(model(name, &route.provider.id).to_string()),
+        Err(unknown) => Err(unknown_model(name, &unknown.nearest)),
+    }
+}
+
+fn model(name: &str, provider: &str) -> Value {
+    json!({ "id": name, "object": "model", "created": CREATED, "owned_by": provider })
+}

@@ -1,0 +1,300 @@
+//! Any other path of the OpenAI API: forwarded as it is, streamed both ways, to the provider that
+//! the header or the model names.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Wake, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http::request::Parts;
+use http::{HeaderMap, Method, header};
+use http_body::{Body, Frame, SizeHint};
+use policy::{Provider, Route, Snapshot};
+use std::pin::pin;
+use wire::multipart::{self, Search};
+use wire::{Edit, Envelope, splice};
+
+use crate::attempt::{self, Read};
+use crate::fault::{Code, Fault};
+use crate::headers::{JSON, is_json};
+use crate::intake::{self, Endpoint};
+use crate::ports::{BoxError, Outgoing, Upstream};
+use crate::prepare;
+use crate::serve::{Answer, Context, PROVIDER, Relay, answer, call, passed, refused};
+use crate::settle::Outcome;
+
+/// Where a forwarded request goes, and with which body.
+struct Forwarded {
+    route: Arc<Route>,
+    body: Outgoing,
+    model: String,
+}
+
+impl<U: Upstream> Relay<U> {
+    /// Forwards a request and passes the reply on as it comes.
+    pub(crate) async fn forward<B>(
+        &self,
+        endpoint: &Endpoint,
+        parts: &Parts,
+        body: B,
+        context: &mut Context,
+    ) -> Answer<U::Body>
+    where
+        B: Body<Data = Bytes> + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let forwarded = destination(parts, body, &context.snapshot)
+            .await
+            .map_err(refused)?;
+        let Forwarded { route, body, model } = forwarded;
+        context.settlement.note(|record| {
+            record.model = model.into();
+            record.route = Some(Arc::clone(&route));
+        });
+        let call = call(endpoint, parts, &route, body).map_err(refused)?;
+        let deadline = context.start + route.clocks.total;
+        let (response, head) = self.attempt(call, deadline, context).await?;
+        let (parts, body) = response.into_parts();
+        if parts.status.is_success() {
+            return Ok(passed(parts, Bytes::new(), body, &route, &head, context));
+        }
+        let begun = match attempt::read(body, &route.provider.id, deadline).await? {
+            Read::Whole(bytes) | Read::Begun(bytes, _) => bytes,
+        };
+        let body = attempt::error_body(&parts, &begun, &route.provider);
+        context.close(Outcome::ProviderError, parts.status);
+        Ok(answer(
+            parts.status,
+            &parts.headers,
+            body,
+            &route,
+            &head,
+            Some(JSON),
+        ))
+    }
+}
+
+async fn destination<B>(parts: &Parts, body: B, snapshot: &Snapshot) -> Result<Forwarded, Fault>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+{
+    if let Some(provider) = named_provider(&parts.headers, snapshot)? {
+        let route = snapshot.direct(provider, "");
+        let body = upload(Bytes::new(), body, snapshot.limits.upload)?;
+        return Ok(Forwarded {
+            route,
+            body,
+            model: String::new(),
+        });
+    }
+    let carries_body = !matches!(parts.method, Method::GET | Method::HEAD) && !body.is_end_stream();
+    if !carries_body {
+        let route = snapshot.direct(only_provider(snapshot)?, "");
+        return Ok(Forwarded {
+            route,
+            body: Outgoing::Whole(Bytes::new()),
+            model: String::new(),
+        });
+    }
+    let kind = parts
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    if let Some(boundary) = kind.and_then(multipart::boundary) {
+        return by_form_field(boundary, body, snapshot).await;
+    }
+    if is_json(&parts.headers) || kind.is_none() {
+        let body = intake::read(body, snapshot.limits.body).await?;
+        return by_json_field(body, snapshot);
+    }
+    let route = snapshot.direct(only_provider(snapshot)?, "");
+    let body = upload(Bytes::new(), body, snapshot.limits.upload)?;
+    Ok(Forwarded {
+        route,
+        body,
+        model: String::new(),
+    })
+}
+
+fn named_provider<'s>(
+    headers: &HeaderMap,
+    snapshot: &'s Snapshot,
+) -> Result<Option<&'s Arc<Provider>>, Fault> {
+    let Some(value) = headers.get(PROVIDER) else {
+        return Ok(None);
+    };
+    let name = value.to_str().unwrap_or_default();
+    let Some(provider) = snapshot.provider(name) else {
+        let known: Vec<&str> = snapshot
+            .providers
+            .iter()
+            .map(|provider| &*provider.id)
+            .collect();
+        let message = format!(
+            "There is no provider {name:?}. There are: {}.",
+            known.join(", ")
+        );
+        return Err(Fault::new(Code::UnknownProvider, message));
+    };
+    Ok(Some(provider))
+}
+
+fn only_provider(snapshot: &Snapshot) -> Result<&Arc<Provider>, Fault> {
+    snapshot
+        .only_provider()
+        .ok_or_else(|| Fault::new(Code::NoProvider, "It is not said whom to ask."))
+}
+
+fn by_json_field(body: Bytes, snapshot: &Snapshot) -> Result<Forwarded, Fault> {
+    let envelope = Envelope::scan(&body).map_err(|fault| prepare::malformed(&fault))?;
+    let Some(model) = prepare::text_field(&envelope, "model")? else {
+        let route = snapshot.direct(only_provider(snapshot)?, "");
+        return Ok(Forwarded {
+            route,
+            body: Outgoing::Whole(body),
+            model: String::new(),
+        });
+    };
+    let route = routed(&model, snapshot)?;
+    if model == *route.upstream_model {
+        return Ok(Forwarded {
+            route,
+            body: Outgoing::Whole(body),
+            model,
+        });
+    }
+    let spliced = splice(&envelope, &[Edit::set("model", &*route.upstream_json)]);
+    Ok(Forwarded {
+        route,
+        body: Outgoing::Whole(spliced.into()),
+        model,
+    })
+}
+
+fn routed(model: &str, snapshot: &Snapshot) -> Result<Arc<Route>, Fault> {
+    snapshot
+        .route(model)
+        .map_err(|unknown| prepare::unknown_model(model, &unknown.nearest))
+}
+
+/// Reads a form up to its `model` field, then streams on.
+async fn by_form_field<B>(boundary: &str, body: B, snapshot: &Snapshot) -> Result<Forwarded, Fault>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+{
+    let mut body = Box::pin(body);
+    let limit = snapshot.limits.body;
+    let mut begun = BytesMut::new();
+    let field = loop {
+        match multipart::find_field(&begun, boundary, "model") {
+            Search::Found(span) => break Some(span),
+            Search::Absent => break None,
+            Search::NeedMore if begun.len() > limit => {
+                let message = format!("No field `model` stands in the first {limit} bytes.");
+                return Err(Fault::new(Code::NoProvider, message));
+            }
+            Search::NeedMore => {}
+        }
+        let mut pinned = pin!(body.as_mut());
+        match intake::next_data(&mut pinned).await? {
+            Some(data) => begun.extend_from_slice(&data),
+            None => break None,
+        }
+    };
+    let upload_limit = snapshot.limits.upload;
+    let Some(span) = field else {
+        let route = snapshot.direct(only_provider(snapshot)?, "");
+        let body = Outgoing::Stream(Box::pin(Upload::new(begun.freeze(), body, upload_limit)));
+        return Ok(Forwarded {
+            route,
+            body,
+            model: String::new(),
+        });
+    };
+    let model = String::from_utf8_lossy(&begun[span.clone()]).into_owned();
+    let route = routed(&model, snapshot)?;
+    let mut spliced = BytesMut::with_capacity(begun.len() + route.upstream_model.len());
+    spliced.extend_from_slice(&begun[..span.start]);
+    spliced.extend_from_slice(route.upstream_model.as_bytes());
+    spliced.extend_from_slice(&begun[span.end..]);
+    let body = Outgoing::Stream(Box::pin(Upload::new(spliced.freeze(), body, upload_limit)));
+    Ok(Forwarded { route, body, model })
+}
+
+fn upload<B>(begun: Bytes, body: B, limit: usize) -> Result<Outgoing, Fault>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+{
+    if body.is_end_stream() {
+        return Ok(Outgoing::Whole(begun));
+    }
+    if body.size_hint().lower() > limit as u64 {
+        return Err(intake::too_large(limit));
+    }
+    Ok(Outgoing::Stream(Box::pin(Upload::new(
+        begun,
+        Box::pin(body),
+        limit,
+    ))))
+}
+
+/// A client's body on its way to a provider, with what was read of it put back in front.
+struct Upload<B> {
+    begun: Bytes,
+    body: Pin<Box<B>>,
+    left: usize,
+}
+
+impl<B> Upload<B> {
+    fn new(begun: Bytes, body: Pin<Box<B>>, limit: usize) -> Self {
+        Self {
+            begun,
+            body,
+            left: limit,
+        }
+    }
+}
+
+impl<B> Body for Upload<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Wake<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if !self.begun.is_empty() {
+            let begun = std::mem::take(&mut self.begun);
+            return Poll::Ready(Some(Ok(Frame::data(begun))));
+        }
+        let frame = std::task::ready!(self.body.as_mut().poll_frame(cx));
+        Poll::Ready(frame.map(|frame| {
+            let frame = frame.map_err(Into::into)?;
+            let size = frame.data_ref().map_or(0, Bytes::len);
+            match self.left.checked_sub(size) {
+                Some(left) => self.left = left,
+                None => return Err("the upload is larger than allowed".into()),
+            }
+            Ok(frame)
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.begun.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let begun = self.begun.len() as u64;
+        match self.body.size_hint().exact() {
+            Some(rest) => SizeHint::with_exact(begun + rest),
+            None => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The ways out: what the relay needs of the world, as traits. The binary implements them over
+//! sockets, the tests over scripts.
+
+use std::error::Error;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Response};
+use http_body::{Body, Frame, SizeHint};
+use policy::Provider;
+
+use crate::settle::Record;
+
+/// Any error, for bodies whose errors are only looked at as text.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The network, as the relay sees it.
+pub trait Upstream {
+    /// The body of a reply. Dropping it before its end cancels the call.
+    type Body: Body<Data = Bytes, Error = Failure> + Unpin;
+
+    /// Sends a call and waits for the head of the reply. Dropping the future cancels the call.
+    ///
+    /// # Errors
+    /// A [`Failure`] if no head arrives. The connect clock is kept here, the others by the relay.
+    fn send(&self, call: Call) -> impl Future<Output = Result<Response<Self::Body>, Failure>>;
+}
+
+impl<U: Upstream> Upstream for std::rc::Rc<U> {
+    type Body = U::Body;
+
+    fn send(&self, call: Call) -> impl Future<Output = Result<Response<U::Body>, Failure>> {
+        U::send(self, call)
+    }
+}
+
+/// One request to a provider, ready to be written.
+pub struct Call {
+    /// Whom to call; its origin says where.
+    pub provider: Arc<Provider>,
+    /// The method.
+    pub method: Method,
+    /// Path and query as the provider has them.
+    pub target: PathAndQuery,
+    /// Every header but `Host` and those of framing.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Outgoing,
+    /// How long connecting may take, TLS included.
+    pub connect: Duration,
+}
+
+/// The body of a call.
+pub enum Outgoing {
+    /// None, or all of it in memory: may be sent again.
+    Whole(Bytes),
+    /// An upload on its way through: can be sent once.
+    Stream(Pin<Box<dyn Body<Data = Bytes, Error = BoxError>>>),
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut *self {
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Stream(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream(body) => body.size_hint(),
+        }
+    }
+}
+
+/// Why a provider could not be asked, or stopped answering.
+#[derive(Debug)]
+pub struct Failure {
+    /// What happened.
+    pub kind: FailureKind,
+    /// In detail, for the log and the caller; holds no secret.
+    pub detail: String,
+}
+
+/// The kinds of [`Failure`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The host name has no address.
+    Dns,
+    /// No connection: refused, unreachable, or the connect clock ran out.
+    Connect,
+    /// The TLS handshake failed, so nothing was sent.
+    Tls,
+    /// The connection ended before the head of a reply.
+    NoReply,
+    /// The connection ended inside a reply.
+    Cut,
+    /// The reply is no HTTP.
+    Protocol,
+    /// The client's upload broke off.
+    Upload,
+}
+
+impl Failure {
+    /// A failure with its details.
+    pub fn new(kind: FailureKind, detail: impl fmt::Display) -> Self {
+        Self {
+            kind,
+            detail: detail.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl Error for Failure {}
+
+/// Where records go. Must not block and must not fail: what cannot be taken is counted.
+pub trait Recorder {
+    /// Takes the record of one finished request.
+    fn record(&self, record: Record);
+}
