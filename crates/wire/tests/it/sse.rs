@@ -233,6 +233,26 @@ fn an_event_is_read_field_by_field() {
 }
 
 #[test]
+fn a_line_that_no_stream_holds_makes_its_event_odd() {
+    let odd =
+        |stream: &str| -> Vec<bool> { events(stream.as_bytes()).map(|event| event.odd).collect() };
+    let usual = "\u{feff}: note\nid: 1\nretry: 5\nevent: e\ndata: x\ndata\n\n:\r\r\n\ndata:";
+    assert_eq!(odd(usual), [false, false, false, false]);
+    for line in [
+        "<html>",
+        "{\"error\":{}}",
+        "DATA: x",
+        " data: x",
+        "datas: x",
+        "\u{1f389}",
+    ] {
+        let stream = format!("data: x\n\ndata: 1\n{line}\ndata: 2\n\ndata: x\n\n");
+        assert_eq!(odd(&stream), [false, true, false], "{line}");
+        assert_eq!(odd(line), [true], "{line}");
+    }
+}
+
+#[test]
 fn data_of_one_line_is_borrowed() {
     let all: Vec<Event<'_>> = events(b"data: {\"a\":1}\r\n\r\ndata:[DONE]").collect();
     let data: Vec<_> = all
