@@ -66,13 +66,19 @@ pub(crate) fn run(source: Source) -> Result<ExitCode, String> {
     let runtime = runtime.map_err(|fault| fault.to_string())?;
     let result = runtime.block_on(control(source, &shared, &phase, workers, &settings));
     log.finish();
-    result.map(|()| ExitCode::SUCCESS).map_err(|fault| fault.to_string())
+    result
+        .map(|()| ExitCode::SUCCESS)
+        .map_err(|fault| fault.to_string())
 }
 
 /// One listener a worker, all on the same address.
 fn listen(settings: &Settings) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
     let cores = || thread::available_parallelism().map_or(1, usize::from);
-    let count = if cfg!(target_os = "linux") { settings.workers.unwrap_or_else(cores) } else { 1 };
+    let count = if cfg!(target_os = "linux") {
+        settings.workers.unwrap_or_else(cores)
+    } else {
+        1
+    };
     // Sharing a port would also share it with another Magpie that is running already. The first
     // socket does not share, so that such a start fails; it is not listening yet when it goes.
     let probe = bound(settings.listen, false)?;
@@ -90,7 +96,11 @@ fn listen(settings: &Settings) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
 }
 
 fn bound(address: SocketAddr, share: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     #[cfg(target_os = "linux")]
     socket.set_reuse_port(share)?;
@@ -124,7 +134,9 @@ fn work(listener: TcpListener, shared: Shared, recorder: Option<LogRecorder>) ->
         Some(recorder) => Rc::new(recorder),
         None => Rc::new(Silence),
     };
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())?;
     runtime.block_on(worker::serve(listener, shared, recorder))
 }
 
@@ -171,7 +183,9 @@ async fn control(
 
 fn join(workers: Vec<Worker>) -> io::Result<()> {
     for worker in workers {
-        worker.join().map_err(|_| io::Error::other("a worker has panicked"))??;
+        worker
+            .join()
+            .map_err(|_| io::Error::other("a worker has panicked"))??;
     }
     Ok(())
 }
@@ -185,7 +199,10 @@ struct Stop {
 impl Stop {
     fn new() -> io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn wait(&mut self) {
@@ -214,7 +231,10 @@ fn watch_file(source: &Source, changed: mpsc::Sender<()>) -> Option<notify::Reco
     match watcher {
         Ok(watcher) => Some(watcher),
         Err(fault) => {
-            note(&format!("cannot watch {}: {fault}; send SIGHUP after a change", folder.display()));
+            note(&format!(
+                "cannot watch {}: {fault}; send SIGHUP after a change",
+                folder.display()
+            ));
             None
         }
     }
@@ -248,7 +268,9 @@ fn reload(
             let models = snapshot.models().len();
             let providers = snapshot.providers.len();
             shared.snapshot.store(Arc::new(snapshot));
-            note(&format!("configuration read: {providers} providers, {models} models"));
+            note(&format!(
+                "configuration read: {providers} providers, {models} models"
+            ));
         }
         Err(problems) => {
             note("the new configuration is not used, the one before stays:");
@@ -268,14 +290,19 @@ fn banner(snapshot: &Snapshot, source: &Source, address: SocketAddr, workers: us
         .iter()
         .map(|provider| match provider.models.len() {
             0 => format!("  {:<14} {}", provider.id, provider.name),
-            count => format!("  {:<14} {} ({count} models listed)", provider.id, provider.name),
+            count => format!(
+                "  {:<14} {} ({count} models listed)",
+                provider.id, provider.name
+            ),
         })
         .collect();
     let default = snapshot.default_route();
     let hint = match snapshot.real_providers().next() {
         Some(_) => "",
-        None => "\n  No provider key was found. Set one and start again, for example\n    \
-                 export XINGHE_API_KEY=...   (`magpie providers` lists all variables)\n",
+        None => {
+            "\n  No provider key was found. Set one and start again, for example\n    \
+                 export XINGHE_API_KEY=...   (`magpie providers` lists all variables)\n"
+        }
     };
     format!(
         "Magpie {VERSION} on http://{address}  (API /v1, docs /docs, {workers} workers, from {origin})\n\

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use policy::Scheme;
-use relay::{Call, Failure, FailureKind, Outgoing, Upstream};
+use relay::{Call, Failure, FailureKind, Upstream};
 use tokio::time::{Instant, timeout};
 
 use connect::{Connection, Connector};
@@ -33,8 +33,6 @@ pub(crate) use tls::TlsConfigs;
 /// it was idle, and never saw the request. Longer ago, the provider may have worked on it, and
 /// sending it again might be paid for twice.
 const STALE: Duration = Duration::from_secs(1);
-/// Used connections that may turn out to be stale before a new one is made.
-const STALE_TRIES: usize = 3;
 
 /// The network of one worker.
 pub(crate) struct Network {
@@ -45,7 +43,10 @@ pub(crate) struct Network {
 impl Network {
     /// A network without connections. The trust anchors are shared between workers.
     pub(crate) fn new(tls: Arc<TlsConfigs>) -> Self {
-        Self { pools: Pools::default(), connector: Connector::new(tls) }
+        Self {
+            pools: Pools::default(),
+            connector: Connector::new(tls),
+        }
     }
 
     /// Closes connections that have been idle for too long.
@@ -54,67 +55,45 @@ impl Network {
     }
 
     async fn send_over_network(&self, call: Call) -> Result<Response<NetworkBody>, Failure> {
-        let origin = Arc::clone(&call.provider.origin);
-        let pool = self.pools.of(&origin);
-        let connect = call.connect;
-        let mut call = Some(call);
-        for _ in 0..STALE_TRIES {
-            let Some(connection) = pool.idle().await else { break };
-            let Some(request) = call.take() else { break };
-            match send_on(connection, request, &pool, true).await {
-                Ok(response) => return Ok(response),
-                Err(Unsent { again: Some(request), .. }) => call = Some(*request),
-                Err(Unsent { failure, again: None }) => return Err(failure),
-            }
+        let origin = &call.provider.origin;
+        let pool = self.pools.of(origin);
+        if let Some(connection) = pool.idle().await {
+            let sent = Instant::now();
+            return send_on(connection, call, &pool).await.map_err(|failure| {
+                let stale = failure.kind == FailureKind::NoReply && sent.elapsed() < STALE;
+                let kind = if stale {
+                    FailureKind::Stale
+                } else {
+                    failure.kind
+                };
+                Failure { kind, ..failure }
+            });
         }
-        let Some(request) = call else {
-            return Err(Failure::new(FailureKind::NoReply, "the connection was closed"));
-        };
-        let connecting = pool.connect(&self.connector, &origin);
-        let connection = match timeout(connect, connecting).await {
+        // In a box: connecting is rare, and its many steps would make every request's future large.
+        let connecting = Box::pin(pool.connect(&self.connector, origin));
+        let connection = match timeout(call.connect, connecting).await {
             Ok(connection) => connection?,
             Err(_) => {
-                let after = format!("no connection to {} in {connect:?}", origin.authority);
+                let after = format!(
+                    "no connection to {} in {:?}",
+                    origin.authority, call.connect
+                );
                 return Err(Failure::new(FailureKind::Connect, after));
             }
         };
-        send_on(connection, request, &pool, false).await.map_err(|unsent| unsent.failure)
+        send_on(connection, call, &pool).await
     }
-}
-
-/// A call that came to nothing.
-struct Unsent {
-    failure: Failure,
-    /// The call, if it is certain enough that the provider never saw it.
-    again: Option<Box<Call>>,
 }
 
 async fn send_on(
     connection: Connection,
     call: Call,
     pool: &Rc<Pool>,
-    used: bool,
-) -> Result<Response<NetworkBody>, Unsent> {
-    let copy = match &call.body {
-        Outgoing::Whole(body) if used => Some(Box::new(Call {
-            provider: Arc::clone(&call.provider),
-            method: call.method.clone(),
-            target: call.target.clone(),
-            headers: call.headers.clone(),
-            body: Outgoing::Whole(body.clone()),
-            connect: call.connect,
-        })),
-        _ => None,
-    };
-    let sent = Instant::now();
-    let result = match connection {
+) -> Result<Response<NetworkBody>, Failure> {
+    match connection {
         Connection::Http1(connection) => h1::send(connection, call, pool).await,
         Connection::Http2(connection) => h2::send(connection, call).await,
-    };
-    result.map_err(|failure| {
-        let stale = failure.kind == FailureKind::NoReply && sent.elapsed() < STALE;
-        Unsent { failure, again: copy.filter(|_| stale) }
-    })
+    }
 }
 
 impl Upstream for Network {

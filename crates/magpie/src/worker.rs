@@ -119,7 +119,10 @@ impl Counted {
     fn new(here: &Rc<Cell<usize>>, everywhere: &Arc<AtomicUsize>) -> Self {
         here.set(here.get() + 1);
         everywhere.fetch_add(1, Ordering::Relaxed);
-        Self { here: Rc::clone(here), everywhere: Arc::clone(everywhere) }
+        Self {
+            here: Rc::clone(here),
+            everywhere: Arc::clone(everywhere),
+        }
     }
 }
 
@@ -182,7 +185,9 @@ macro_rules! watched {
 
 /// Serves one connection to its end.
 async fn converse(stream: TcpStream, service: Rc<Service>, phase: watch::Receiver<Phase>) {
-    let Ok(Some(version)) = timeout(HEAD_TIMEOUT, version_of(&stream)).await else { return };
+    let Ok(Some(version)) = timeout(HEAD_TIMEOUT, version_of(&stream)).await else {
+        return;
+    };
     let shed = Rc::new(Cell::new(false));
     let handler = {
         let shed = Rc::clone(&shed);

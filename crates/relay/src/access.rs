@@ -94,10 +94,19 @@ fn is_local(host: &str) -> bool {
 /// Whether the page came from this very host, as the documentation does. Where every name is let
 /// in, only an address counts: a name could have been rebound to this machine.
 fn is_own_page(origin: &str, parts: &Parts, access: &Access) -> bool {
-    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = parts.uri.authority().map(|authority| authority.as_str()).or(host);
+    let host = parts
+        .headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let host = parts
+        .uri
+        .authority()
+        .map(|authority| authority.as_str())
+        .or(host);
     let page = origin.split_once("://").map(|(_, page)| page);
-    let (Some(page), Some(host)) = (page, host) else { return false };
+    let (Some(page), Some(host)) = (page, host) else {
+        return false;
+    };
     let is_sure = access.hosts.is_some() || bare_host(host).parse::<IpAddr>().is_ok();
     is_sure && page.eq_ignore_ascii_case(host)
 }

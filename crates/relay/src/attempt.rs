@@ -20,17 +20,32 @@ use crate::settle::Outcome;
 /// Larger ones are passed on as they come.
 pub(crate) const INSPECTED: usize = 1 << 20;
 
-/// Sends a call; the head of the reply has to come before `due`.
+/// How often a call is made if it meets idle connections that turn out to be closed.
+const STALE_TRIES: usize = 3;
+
+/// Sends a call; the head of the reply has to come before `due`. A call that met a connection the
+/// provider had closed while it was idle is made again; all other calls are made once.
 pub(crate) async fn send<U: Upstream>(
     upstream: &U,
-    call: Call,
+    provider: &str,
     due: Instant,
+    mut call: impl FnMut() -> Option<Call>,
 ) -> Result<Response<U::Body>, Ended> {
-    let provider = call.provider.id.clone();
-    match timeout_at(due, upstream.send(call)).await {
+    let sending = async {
+        let mut last = Failure::new(FailureKind::NoReply, "the connection was closed");
+        for _ in 0..STALE_TRIES {
+            let Some(call) = call() else { break };
+            match upstream.send(call).await {
+                Err(failure) if failure.kind == FailureKind::Stale => last = failure,
+                sent => return sent,
+            }
+        }
+        Err(last)
+    };
+    match timeout_at(due, sending).await {
         Ok(Ok(response)) => Ok(response),
-        Ok(Err(failure)) => Err(Ended::failed(&provider, &failure)),
-        Err(_) => Err(Ended::late(&provider, "an answer")),
+        Ok(Err(failure)) => Err(Ended::failed(provider, &failure)),
+        Err(_) => Err(Ended::late(provider, "an answer")),
     }
 }
 
@@ -63,7 +78,7 @@ impl Ended {
             FailureKind::Dns | FailureKind::Connect | FailureKind::Tls => {
                 (Code::Unreachable, Outcome::Unreachable)
             }
-            FailureKind::NoReply => (Code::NoReply, Outcome::Unreachable),
+            FailureKind::Stale | FailureKind::NoReply => (Code::NoReply, Outcome::Unreachable),
             FailureKind::Cut => (Code::Truncated, Outcome::Truncated),
             FailureKind::Protocol => (Code::Malformed, Outcome::Truncated),
             FailureKind::Upload => (Code::BodyCut, Outcome::Refused),

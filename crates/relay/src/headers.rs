@@ -9,7 +9,7 @@ const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-requ
 
 /// The headers of a call: those of the client that may pass, then the provider's own.
 pub(crate) fn to_upstream(client: &HeaderMap, provider: &Provider) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(12);
+    let mut headers = HeaderMap::with_capacity(8);
     for (name, value) in client {
         if is_common_request(name.as_str()) || provider.forward.allows(name.as_str()) {
             headers.append(name, value.clone());
@@ -42,7 +42,8 @@ fn is_common_request(name: &str) -> bool {
 
 /// The headers of a reply that may pass to the client.
 pub(crate) fn to_client(upstream: &HeaderMap) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(16);
+    // Room for twelve, which is what most replies have: the map stays as long as the stream.
+    let mut headers = HeaderMap::with_capacity(12);
     for (name, value) in upstream {
         match name.as_str() {
             "x-request-id" => headers.append(UPSTREAM_REQUEST_ID, value.clone()),

@@ -20,7 +20,7 @@ use crate::headers::{JSON, is_json};
 use crate::intake::{self, Endpoint};
 use crate::ports::{BoxError, Outgoing, Upstream};
 use crate::prepare;
-use crate::serve::{Answer, Context, PROVIDER, Relay, answer, call, passed, refused};
+use crate::serve::{Answer, Context, PROVIDER, Relay, answer, call, passed, refused, target};
 use crate::settle::Outcome;
 
 /// Where a forwarded request goes, and with which body.
@@ -51,9 +51,18 @@ impl<U: Upstream> Relay<U> {
             record.model = model.into();
             record.route = Some(Arc::clone(&route));
         });
-        let call = call(endpoint, parts, &route, body).map_err(refused)?;
         let deadline = context.start + route.clocks.total;
-        let (response, head) = self.attempt(call, deadline, context).await?;
+        let target = target(endpoint, parts, &route).map_err(refused)?;
+        let mut body = Some(body);
+        // What was in memory can be sent again, an upload on its way through cannot.
+        let make = || {
+            let now = match &body {
+                Some(Outgoing::Whole(bytes)) => Outgoing::Whole(bytes.clone()),
+                _ => body.take()?,
+            };
+            Some(call(endpoint, parts, &route, target.clone(), now))
+        };
+        let (response, head) = self.attempt(&route, deadline, make, context).await?;
         let (parts, body) = response.into_parts();
         if parts.status.is_success() {
             return Ok(passed(parts, Bytes::new(), body, &route, &head, context));

@@ -111,6 +111,9 @@ pub enum FailureKind {
     Connect,
     /// The TLS handshake failed, so nothing was sent.
     Tls,
+    /// The provider had closed the connection while it was idle, and as far as can be known never
+    /// saw the call: it may be sent again.
+    Stale,
     /// The connection ended before the head of a reply.
     NoReply,
     /// The connection ended inside a reply.

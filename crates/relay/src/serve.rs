@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::Body;
 use policy::{Route, Snapshot};
@@ -136,8 +137,9 @@ impl<U: Upstream> Relay<U> {
                 context.close(Outcome::Complete, StatusCode::OK);
                 Ok(json(StatusCode::OK, answer))
             }
+            // In a box, so that the common operations do not carry the room for it.
             Operation::Models | Operation::Other => {
-                self.forward(endpoint, parts, body, context).await
+                Box::pin(self.forward(endpoint, parts, body, context)).await
             }
         }
     }
@@ -163,13 +165,16 @@ impl<U: Upstream> Relay<U> {
             record.route = Some(Arc::clone(&ask.route));
             record.stream = ask.stream;
         });
-        let body = Outgoing::Whole(ask.body.clone());
-        let call = call(endpoint, parts, &ask.route, body).map_err(refused)?;
         let due = match ask.stream {
             true => attempt::first_event(ask.route.clocks, context.start),
             false => context.start + ask.route.clocks.total,
         };
-        let (response, head) = self.attempt(call, due, context).await?;
+        let target = target(endpoint, parts, &ask.route).map_err(refused)?;
+        let make = || {
+            let body = Outgoing::Whole(ask.body.clone());
+            Some(call(endpoint, parts, &ask.route, target.clone(), body))
+        };
+        let (response, head) = self.attempt(&ask.route, due, make, context).await?;
         let streams = is_event_stream(response.headers()) && response.status().is_success();
         if streams && endpoint.operation.has_choices() {
             return Ok(tapped(response, &ask, head, context));
@@ -181,18 +186,25 @@ impl<U: Upstream> Relay<U> {
     /// Sends a call, and says when the head of its reply came.
     pub(crate) async fn attempt(
         &self,
-        call: Call,
+        route: &Route,
         due: Instant,
+        call: impl FnMut() -> Option<Call>,
         context: &mut Context,
     ) -> Result<(Response<U::Body>, Overhead), Ended> {
-        let id = Arc::clone(&call.provider.id);
+        let id = &route.provider.id;
         let before = context.start.elapsed();
-        let response = attempt::send(&self.upstream, call, due).await?;
-        let head = Overhead { before, since: Instant::now() };
+        let response = attempt::send(&self.upstream, id, due, call).await?;
+        let head = Overhead {
+            before,
+            since: Instant::now(),
+        };
         context.settlement.note(|record| record.overhead = before);
         if response.status().is_redirection() {
             let fault = Fault::new(Code::Redirect, format!("{id} answered with a redirect."));
-            return Err(Ended { outcome: Outcome::ProviderError, fault });
+            return Err(Ended {
+                outcome: Outcome::ProviderError,
+                fault,
+            });
         }
         Ok((response, head))
     }
@@ -297,26 +309,36 @@ impl Overhead {
     }
 }
 
+/// Path and query of a call.
+pub(crate) fn target(
+    endpoint: &Endpoint,
+    parts: &Parts,
+    route: &Route,
+) -> Result<PathAndQuery, Fault> {
+    prepare::target(&route.provider.base_path, &endpoint.rest, parts.uri.query())
+}
+
 /// A call to the route's provider.
 pub(crate) fn call(
     endpoint: &Endpoint,
     parts: &Parts,
     route: &Route,
+    target: PathAndQuery,
     body: Outgoing,
-) -> Result<Call, Fault> {
+) -> Call {
     let provider = &route.provider;
     let mut headers = to_upstream(&parts.headers, provider);
     if endpoint.operation != Operation::Other {
         headers.insert(header::CONTENT_TYPE, JSON);
     }
-    Ok(Call {
+    Call {
         provider: Arc::clone(provider),
         method: parts.method.clone(),
-        target: prepare::target(&provider.base_path, &endpoint.rest, parts.uri.query())?,
+        target,
         headers,
         body,
         connect: route.clocks.connect,
-    })
+    }
 }
 
 fn tapped<B>(

@@ -363,22 +363,13 @@ fn scan_fields(scanner: &mut Scanner<'_>) -> Result<Vec<Field>, Problem> {
 }
 
 fn scan_field(scanner: &mut Scanner<'_>) -> Result<Field, Problem> {
-    let quote = scanner.at;
-    if scanner.peek() != Some(b'"') {
-        return Err(scanner.fault(Problem::ExpectedKey));
-    }
-    scanner.skip_string()?;
-    let name = quote + 1..scanner.at - 1;
-    let escaped = memchr::memchr(b'\\', &scanner.bytes[name.clone()]).is_some();
-    scanner.skip_space();
-    scanner.expect(b':')?;
-    scanner.skip_space();
+    let name = scanner.name()?;
     let start = scanner.at;
     scanner.skip_value(1)?;
     Ok(Field {
-        name,
+        name: name.start..name.start + name.raw.len(),
         value: start..scanner.at,
-        escaped,
+        escaped: name.is_escaped(),
     })
 }
 

@@ -4,11 +4,84 @@
 //! nothing more, and it never allocates. `tests/it/envelope.rs` holds it against `serde_json` on
 //! random input.
 
+use std::borrow::Cow;
+
 use crate::envelope::Problem;
 
 /// Nesting above which a body is refused. Deep enough for any tool schema seen in the wild,
 /// shallow enough that a bomb of brackets costs nothing; `serde_json` builds values up to 127.
 pub(crate) const MAX_DEPTH: u32 = 128;
+
+/// Bytes of a string that are looked at eight at a time, before a vector search takes over.
+const SHORT: usize = 64;
+
+/// Where, from `at` on, the first byte stands that is not plain text inside a string: a quote, a
+/// backslash or a control character; the end if there is none.
+fn plain_until(bytes: &[u8], mut at: usize) -> usize {
+    let start = at;
+    while let Some(word) = bytes.get(at..at + 8).and_then(|word| word.try_into().ok()) {
+        let found = special(u64::from_le_bytes(word));
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+        if at - start == SHORT {
+            at = long_plain_until(bytes, at);
+        }
+    }
+    let rest = &bytes[at..];
+    let special = |&byte: &u8| byte < 0x20 || matches!(byte, b'"' | b'\\');
+    at + rest.iter().position(special).unwrap_or(rest.len())
+}
+
+/// The same for the long texts that are most of a large body. The fold has no early exit, so that
+/// it becomes vector instructions.
+fn long_plain_until(bytes: &[u8], at: usize) -> usize {
+    let rest = &bytes[at..];
+    let length = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+    let run = &rest[..length];
+    if run.iter().fold(false, |bad, &byte| bad | (byte < 0x20)) {
+        return at + run.iter().position(|&byte| byte < 0x20).unwrap_or(length);
+    }
+    at + length
+}
+
+/// Marks, by the high bit of each byte, the bytes of a word that are special inside a string. Only
+/// the lowest mark is sure: a borrow may set others above it.
+fn special(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let below = |bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word;
+    let equal = |byte: u8| {
+        let zero = word ^ (ONES * u64::from(byte));
+        zero.wrapping_sub(ONES) & !zero
+    };
+    (below(0x20) | equal(b'"') | equal(b'\\')) & (ONES << 7)
+}
+
+/// A member's name as written, without its quotes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Name<'b> {
+    /// Where it begins, behind its quote.
+    pub(crate) start: usize,
+    pub(crate) raw: &'b [u8],
+}
+
+impl<'b> Name<'b> {
+    /// Whether it holds escapes and must be decoded before it is compared.
+    pub(crate) fn is_escaped(&self) -> bool {
+        self.raw.contains(&b'\\')
+    }
+
+    /// The name itself; one that is no text (a lone surrogate) is no name that anyone knows.
+    pub(crate) fn decoded(&self) -> Cow<'b, [u8]> {
+        if !self.is_escaped() {
+            return Cow::Borrowed(self.raw);
+        }
+        let quoted = [b"\"", self.raw, b"\""].concat();
+        let text: String = serde_json::from_slice(&quoted).unwrap_or_default();
+        Cow::Owned(text.into_bytes())
+    }
+}
 
 /// A scanning position over a body.
 pub(crate) struct Scanner<'b> {
@@ -18,7 +91,7 @@ pub(crate) struct Scanner<'b> {
 
 type Step<T = ()> = Result<T, Problem>;
 
-impl Scanner<'_> {
+impl<'b> Scanner<'b> {
     /// The next byte, if any, without moving.
     pub(crate) fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
@@ -62,31 +135,17 @@ impl Scanner<'_> {
     pub(crate) fn skip_string(&mut self) -> Step {
         self.expect(b'"')?;
         loop {
-            let rest = &self.bytes[self.at..];
-            let Some(length) = memchr::memchr2(b'"', b'\\', rest) else {
-                self.refuse_control(rest.len())?;
-                self.at = self.bytes.len();
-                return Err(Problem::Ended);
-            };
-            self.refuse_control(length)?;
-            self.at += length;
-            if self.peek() == Some(b'"') {
-                self.at += 1;
-                return Ok(());
+            self.at = plain_until(self.bytes, self.at);
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                Some(b'\\') => self.skip_escape()?,
+                Some(_) => return Err(Problem::ControlCharacter),
+                None => return Err(Problem::Ended),
             }
-            self.skip_escape()?;
         }
-    }
-
-    /// Fails at the first control character among the next `length` bytes. The fold has no early
-    /// exit so that it becomes vector instructions: long strings are most of a large body.
-    fn refuse_control(&mut self, length: usize) -> Step {
-        let run = &self.bytes[self.at..self.at + length];
-        if run.iter().fold(false, |bad, &byte| bad | (byte < 0x20)) {
-            self.at += run.iter().position(|&byte| byte < 0x20).unwrap_or(0);
-            return Err(Problem::ControlCharacter);
-        }
-        Ok(())
     }
 
     fn skip_escape(&mut self) -> Step {
@@ -113,33 +172,58 @@ impl Scanner<'_> {
     }
 
     fn skip_object(&mut self, depth: u32) -> Step {
+        self.members(depth, |_, inner| inner.skip_value(depth + 1))
+    }
+
+    fn skip_array(&mut self, depth: u32) -> Step {
+        self.elements(depth, |inner| inner.skip_value(depth + 1))
+    }
+
+    /// Walks the members of the object that begins here. `visit` is given each name, and has to
+    /// move past the value.
+    pub(crate) fn members(
+        &mut self,
+        depth: u32,
+        mut visit: impl FnMut(Name<'b>, &mut Self) -> Step,
+    ) -> Step {
         self.open(depth)?;
         if self.closes(b'}') {
             return Ok(());
         }
         loop {
             self.skip_space();
-            self.key()?;
-            self.skip_space();
-            self.skip_value(depth + 1)?;
+            let name = self.name()?;
+            visit(name, self)?;
             if self.next_or_close(b'}')? {
                 return Ok(());
             }
         }
     }
 
-    fn skip_array(&mut self, depth: u32) -> Step {
+    /// Walks the elements of the array that begins here. `visit` has to move past each.
+    pub(crate) fn elements(
+        &mut self,
+        depth: u32,
+        mut visit: impl FnMut(&mut Self) -> Step,
+    ) -> Step {
         self.open(depth)?;
         if self.closes(b']') {
             return Ok(());
         }
         loop {
             self.skip_space();
-            self.skip_value(depth + 1)?;
+            visit(self)?;
             if self.next_or_close(b']')? {
                 return Ok(());
             }
         }
+    }
+
+    /// Moves past the value that begins here, and gives its bytes.
+    pub(crate) fn value(&mut self, depth: u32) -> Step<&'b [u8]> {
+        let start = self.at;
+        self.skip_value(depth)?;
+        Ok(&self.bytes[start..self.at])
     }
 
     fn open(&mut self, depth: u32) -> Step {
@@ -157,14 +241,21 @@ impl Scanner<'_> {
         closes
     }
 
-    /// Moves past a member's name and its colon.
-    pub(crate) fn key(&mut self) -> Step {
+    /// Moves past a member's name, its colon, and the space around them.
+    pub(crate) fn name(&mut self) -> Step<Name<'b>> {
         if !matches!(self.peek(), Some(b'"')) {
-            return Err(self.fault(Problem::ExpectedKey));
+            return Err(self.peek().map_or(Problem::Ended, |_| Problem::ExpectedKey));
         }
+        let start = self.at + 1;
         self.skip_string()?;
+        let name = Name {
+            start,
+            raw: &self.bytes[start..self.at - 1],
+        };
         self.skip_space();
-        self.expect(b':')
+        self.expect(b':')?;
+        self.skip_space();
+        Ok(name)
     }
 
     /// After a value: moves past a comma (false) or the closing bracket (true).

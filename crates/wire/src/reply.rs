@@ -1,13 +1,9 @@
 //! What Magpie must know of an answer on its way through: did it end, did it fail, what did it
 //! use. Everything else in it is the client's business and is not looked at.
 
-use std::collections::BTreeMap;
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
-
-use crate::usage::{OpenAiUsage, Usage};
+use crate::envelope::Problem;
+use crate::json::{Name, Scanner};
+use crate::usage::{self, Usage};
 
 /// A place in a reply that says "this is an error" although the status is 200, as data from a
 /// provider's profile. Two levels are enough for every provider known.
@@ -56,239 +52,115 @@ pub struct Unreadable;
 /// # Errors
 /// [`Unreadable`] if it is not one JSON object in UTF-8.
 pub fn glance(data: &[u8], marks: &[ErrorMark]) -> Result<Glance, Unreadable> {
-    let text = std::str::from_utf8(data).map_err(|_| Unreadable)?;
-    let mut json = serde_json::Deserializer::from_str(text);
-    let glance = Reply { marks }
-        .deserialize(&mut json)
+    std::str::from_utf8(data).map_err(|_| Unreadable)?;
+    let mut scanner = Scanner { bytes: data, at: 0 };
+    scanner.skip_space();
+    if scanner.peek() != Some(b'{') {
+        return Err(Unreadable);
+    }
+    let mut glance = Glance::default();
+    scanner
+        .members(0, |name, inner| {
+            read_member(&name, inner, marks, &mut glance)
+        })
         .map_err(|_| Unreadable)?;
-    json.end().map_err(|_| Unreadable)?;
-    Ok(glance)
-}
-
-struct Reply<'m> {
-    marks: &'m [ErrorMark],
-}
-
-impl<'de> DeserializeSeed<'de> for Reply<'_> {
-    type Value = Glance;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Glance, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Reply<'_> {
-    type Value = Glance;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Glance, A::Error> {
-        let mut glance = Glance::default();
-        while let Some(key) = map.next_key_seed(Name { marks: self.marks })? {
-            match key {
-                Key::Choices => {
-                    glance.has_choices_field = true;
-                    map.next_value_seed(Choices(&mut glance))?;
-                }
-                Key::Usage => read_usage(map.next_value()?, &mut glance),
-                Key::Groq => read_groq(map.next_value()?, &mut glance),
-                Key::Error => {
-                    let value: &RawValue = map.next_value()?;
-                    if !matches!(value.get(), "null" | "false" | "\"\"" | "{}") {
-                        glance.error = true;
-                        glance.error_is_openai = value.get().starts_with('{');
-                    }
-                }
-                Key::Mark(mark) => {
-                    let value: &RawValue = map.next_value()?;
-                    glance.error |= is_marked(value.get(), &self.marks[mark]);
-                }
-                Key::FinishReason | Key::Other => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
+    scanner.skip_space();
+    if scanner.peek().is_some() {
+        Err(Unreadable)
+    } else {
         Ok(glance)
     }
 }
 
-fn read_usage(value: &RawValue, glance: &mut Glance) {
-    if value.get().starts_with('{')
-        && let Ok(told) = serde_json::from_str::<OpenAiUsage>(value.get())
-    {
-        glance.usage = Some(told.into());
+fn read_member(
+    name: &Name<'_>,
+    scanner: &mut Scanner<'_>,
+    marks: &[ErrorMark],
+    glance: &mut Glance,
+) -> Result<(), Problem> {
+    match &*name.decoded() {
+        b"choices" => {
+            glance.has_choices_field = true;
+            read_choices(scanner, glance)
+        }
+        b"usage" => read_usage(scanner, 1, glance),
+        // Groq puts the counts of a stream into `x_groq.usage` (console.groq.com, 2026-11).
+        b"x_groq" if scanner.peek() == Some(b'{') => {
+            scanner.members(1, |name, inner| match &*name.decoded() {
+                b"usage" => read_usage(inner, 2, glance),
+                _ => inner.skip_value(2),
+            })
+        }
+        b"error" => {
+            let value = scanner.value(1)?;
+            if !matches!(value, b"null" | b"false" | b"\"\"" | b"{}") {
+                glance.error = true;
+                glance.error_is_openai = value.starts_with(b"{");
+            }
+            Ok(())
+        }
+        other => {
+            let value = scanner.value(1)?;
+            let mark = marks.iter().find(|mark| mark.field.as_bytes() == other);
+            glance.error |= mark.is_some_and(|mark| is_marked(value, mark));
+            Ok(())
+        }
     }
 }
 
-/// Groq puts the counts of a stream into `x_groq.usage` (console.groq.com, 2026-11).
-fn read_groq(value: &RawValue, glance: &mut Glance) {
-    #[derive(serde::Deserialize)]
-    struct Groq<'a> {
-        #[serde(borrow)]
-        usage: Option<&'a RawValue>,
+/// Reads token counts; anything but an object tells none.
+fn read_usage(scanner: &mut Scanner<'_>, depth: u32, glance: &mut Glance) -> Result<(), Problem> {
+    if scanner.peek() != Some(b'{') {
+        return scanner.skip_value(depth);
     }
-    if let Ok(Groq { usage: Some(usage) }) = serde_json::from_str(value.get()) {
-        read_usage(usage, glance);
-    }
-}
-
-fn is_marked(value: &str, mark: &ErrorMark) -> bool {
-    let Some(inner) = &mark.inner else {
-        return value != "null" && mark.ok.as_deref() != Some(value);
-    };
-    let fields = serde_json::from_str::<BTreeMap<String, &RawValue>>(value);
-    let Ok(fields) = fields else { return false };
-    fields
-        .get(inner)
-        .is_some_and(|found| found.get() != "null" && mark.ok.as_deref() != Some(found.get()))
-}
-
-enum Key {
-    Choices,
-    FinishReason,
-    Usage,
-    Groq,
-    Error,
-    Mark(usize),
-    Other,
-}
-
-struct Name<'m> {
-    marks: &'m [ErrorMark],
-}
-
-impl<'de> DeserializeSeed<'de> for Name<'_> {
-    type Value = Key;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Name<'_> {
-    type Value = Key;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Key, E> {
-        Ok(match name {
-            "choices" => Key::Choices,
-            "usage" => Key::Usage,
-            "error" => Key::Error,
-            "finish_reason" => Key::FinishReason,
-            "x_groq" => Key::Groq,
-            other => self
-                .marks
-                .iter()
-                .position(|mark| mark.field == other)
-                .map_or(Key::Other, Key::Mark),
-        })
-    }
-}
-
-/// The part of a visitor that lets anything but arrays and objects pass: where a provider writes
-/// nonsense beside the answer, the answer still goes through.
-macro_rules! scalars_say_nothing {
-    () => {
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("any value")
-        }
-
-        fn visit_unit<E>(self) -> Result<(), E> {
-            Ok(())
-        }
-
-        fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-            Ok(())
-        }
-
-        fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-            Ok(())
-        }
-
-        fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-            Ok(())
-        }
-
-        fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-            Ok(())
-        }
-
-        fn visit_str<E>(self, _: &str) -> Result<(), E> {
-            Ok(())
-        }
-    };
+    glance.usage = Some(usage::read(scanner, depth)?);
+    Ok(())
 }
 
 /// Reads `choices`, whatever it is; only an array of objects says anything.
-struct Choices<'g>(&'g mut Glance);
-
-impl<'de> DeserializeSeed<'de> for Choices<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
+fn read_choices(scanner: &mut Scanner<'_>, glance: &mut Glance) -> Result<(), Problem> {
+    if scanner.peek() != Some(b'[') {
+        return scanner.skip_value(1);
     }
-}
-
-impl<'de> Visitor<'de> for Choices<'_> {
-    type Value = ();
-
-    scalars_say_nothing!();
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(()) = seq.next_element_seed(Choice(self.0))? {
-            self.0.has_choices = true;
+    scanner.elements(1, |inner| {
+        glance.has_choices = true;
+        if inner.peek() != Some(b'{') {
+            return inner.skip_value(2);
         }
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
-        IgnoredAny.visit_map(map).map(drop)
-    }
-}
-
-/// Reads one choice.
-struct Choice<'g>(&'g mut Glance);
-
-impl<'de> DeserializeSeed<'de> for Choice<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Choice<'_> {
-    type Value = ();
-
-    scalars_say_nothing!();
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
-        IgnoredAny.visit_seq(seq).map(drop)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(name) = map.next_key_seed(Name { marks: &[] })? {
-            match name {
-                // Old Moonshot builds put the counts into the choice (platform.moonshot.cn).
-                Key::Usage => read_usage(map.next_value()?, self.0),
-                // Some relays write "" or "null" for "none" (api.x.ai, 2026-11).
-                Key::FinishReason => {
-                    let reason: &RawValue = map.next_value()?;
-                    self.0.finished |= !matches!(reason.get(), "null" | "\"\"" | "\"null\"");
-                }
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                }
+        inner.members(2, |name, inner| match &*name.decoded() {
+            // Old Moonshot builds put the counts into the choice (platform.moonshot.cn).
+            b"usage" => read_usage(inner, 3, glance),
+            // Some relays write "" or "null" for "none" (api.x.ai, 2026-11).
+            b"finish_reason" => {
+                let reason = inner.value(3)?;
+                glance.finished |= !matches!(reason, b"null" | b"\"\"" | b"\"null\"");
+                Ok(())
             }
-        }
-        Ok(())
-    }
+            _ => inner.skip_value(3),
+        })
+    })
+}
+
+fn is_marked(value: &[u8], mark: &ErrorMark) -> bool {
+    let ok = mark.ok.as_deref().map(str::as_bytes);
+    let says_error = |value: &[u8]| value != b"null" && ok != Some(value);
+    let Some(inner) = &mark.inner else {
+        return says_error(value);
+    };
+    let mut marked = false;
+    let mut scanner = Scanner {
+        bytes: value,
+        at: 0,
+    };
+    // The value has been scanned once, so the walk cannot fail.
+    let _ = value.starts_with(b"{").then(|| {
+        scanner.members(0, |name, nested| {
+            let value = nested.value(1)?;
+            marked |= *name.decoded() == *inner.as_bytes() && says_error(value);
+            Ok(())
+        })
+    });
+    marked
 }
 
 /// The words of a provider's error, wherever it put them.

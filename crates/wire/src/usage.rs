@@ -4,9 +4,8 @@
 //! part of the output. Here the five buckets are *disjoint*: adding them up gives every token that
 //! was billed, each once.
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
+use crate::envelope::Problem;
+use crate::json::Scanner;
 
 /// Tokens of one answer, in disjoint buckets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,82 +39,78 @@ impl Usage {
 }
 
 /// Usage as the OpenAI dialect writes it, with the spellings that compatible providers add. The
-/// input includes cached tokens and the output includes reasoning. Sources: OpenAI's OpenAPI
-/// document, `CompletionUsage`; DeepSeek, `api-docs.deepseek.com` (`prompt_cache_hit_tokens`);
-/// Moonshot, `platform.moonshot.cn` (`cached_tokens`); new-api relays write both spellings of
-/// each count and leave the one they do not use at 0; all 2026-11.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct OpenAiUsage {
-    prompt_tokens: Lenient<u64>,
-    input_tokens: Lenient<u64>,
-    completion_tokens: Lenient<u64>,
-    output_tokens: Lenient<u64>,
-    prompt_tokens_details: Lenient<InputDetails>,
-    input_tokens_details: Lenient<InputDetails>,
-    completion_tokens_details: Lenient<OutputDetails>,
-    output_tokens_details: Lenient<OutputDetails>,
-    prompt_cache_hit_tokens: Lenient<u64>,
-    cached_tokens: Lenient<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct InputDetails {
-    cached_tokens: Lenient<u64>,
-    cache_write_tokens: Lenient<u64>,
-    cache_creation_input_tokens: Lenient<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct OutputDetails {
-    reasoning_tokens: Lenient<u64>,
-}
-
-/// A value from outside: one that is not of the form expected (for a count, anything but a
-/// non-negative whole number) counts as nothing, so that a provider's odd value can neither fail
-/// an answer, nor hide the counts beside it, nor make a negative charge.
+/// input includes cached tokens and the output includes reasoning. A value that is not of the form
+/// expected (for a count, anything but a non-negative whole number) counts as nothing, so that a
+/// provider's odd value can neither fail an answer, nor hide the counts beside it, nor make a
+/// negative charge. Of two spellings of one count the larger counts: new-api relays write both and
+/// leave the one they do not use at 0.
+///
+/// Sources: OpenAI's OpenAPI document, `CompletionUsage`; DeepSeek, `api-docs.deepseek.com`
+/// (`prompt_cache_hit_tokens`); Moonshot, `platform.moonshot.cn` (`cached_tokens`); 2026-11.
 #[derive(Debug, Default)]
-struct Lenient<T>(T);
-
-impl<'de, T: Default + DeserializeOwned> Deserialize<'de> for Lenient<T> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = <&RawValue>::deserialize(deserializer)?;
-        Ok(Self(serde_json::from_str(value.get()).unwrap_or_default()))
-    }
+struct Told {
+    input: u64,
+    output: u64,
+    cached: u64,
+    written: u64,
+    reasoning: u64,
 }
 
-impl From<OpenAiUsage> for Usage {
-    fn from(told: OpenAiUsage) -> Self {
-        let details = [told.prompt_tokens_details.0, told.input_tokens_details.0];
-        let input = told.prompt_tokens.0.max(told.input_tokens.0);
-        let output = told.completion_tokens.0.max(told.output_tokens.0);
-        let hits = told.prompt_cache_hit_tokens.0.max(told.cached_tokens.0);
-        let cached_read = largest(&details, |part| part.cached_tokens.0)
-            .max(hits)
-            .min(input);
-        let written = largest(&details, |part| {
-            part.cache_write_tokens
-                .0
-                .max(part.cache_creation_input_tokens.0)
-        });
-        let cache_write = written.min(input - cached_read);
-        let details = [
-            told.completion_tokens_details.0,
-            told.output_tokens_details.0,
-        ];
-        let reasoning = largest(&details, |part| part.reasoning_tokens.0).min(output);
+/// Reads the usage object that begins here, and moves past it.
+pub(crate) fn read(scanner: &mut Scanner<'_>, depth: u32) -> Result<Usage, Problem> {
+    let mut told = Told::default();
+    scanner.members(depth, |name, inner| {
+        let slot = match &*name.decoded() {
+            b"prompt_tokens" | b"input_tokens" => &mut told.input,
+            b"completion_tokens" | b"output_tokens" => &mut told.output,
+            b"prompt_cache_hit_tokens" | b"cached_tokens" => &mut told.cached,
+            b"prompt_tokens_details"
+            | b"input_tokens_details"
+            | b"completion_tokens_details"
+            | b"output_tokens_details" => return details(inner, depth + 1, &mut told),
+            _ => return inner.skip_value(depth + 1),
+        };
+        *slot = count(inner.value(depth + 1)?).max(*slot);
+        Ok(())
+    })?;
+    Ok(told.into())
+}
+
+fn details(scanner: &mut Scanner<'_>, depth: u32, told: &mut Told) -> Result<(), Problem> {
+    if scanner.peek() != Some(b'{') {
+        return scanner.skip_value(depth);
+    }
+    scanner.members(depth, |name, inner| {
+        let slot = match &*name.decoded() {
+            b"cached_tokens" => &mut told.cached,
+            b"cache_write_tokens" | b"cache_creation_input_tokens" => &mut told.written,
+            b"reasoning_tokens" => &mut told.reasoning,
+            _ => return inner.skip_value(depth + 1),
+        };
+        *slot = count(inner.value(depth + 1)?).max(*slot);
+        Ok(())
+    })
+}
+
+/// A count, if the value is one.
+fn count(value: &[u8]) -> u64 {
+    std::str::from_utf8(value)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
+}
+
+impl From<Told> for Usage {
+    fn from(told: Told) -> Self {
+        let cached_read = told.cached.min(told.input);
+        let cache_write = told.written.min(told.input - cached_read);
+        let reasoning = told.reasoning.min(told.output);
         Self {
-            input: input - cached_read - cache_write,
+            input: told.input - cached_read - cache_write,
             cached_read,
             cache_write,
-            output: output - reasoning,
+            output: told.output - reasoning,
             reasoning,
         }
     }
-}
-
-fn largest<T>(parts: &[T], count: impl Fn(&T) -> u64) -> u64 {
-    parts.iter().map(count).max().unwrap_or(0)
 }

@@ -44,7 +44,10 @@ impl Http1 {
             .max_headers(MAX_HEADERS)
             .handshake(TokioIo::new(stream))
             .await?;
-        Ok(Self { sender, connection: Some(Box::pin(connection)) })
+        Ok(Self {
+            sender,
+            connection: Some(Box::pin(connection)),
+        })
     }
 
     /// Lets the connection read and write what it can.
@@ -85,7 +88,11 @@ pub(super) async fn send(
     match response {
         Ok(response) => {
             let pool = Rc::clone(pool);
-            let body = |incoming| Http1Body { incoming, connection: Some(connection), pool };
+            let body = |incoming| Http1Body {
+                incoming,
+                connection: Some(connection),
+                pool,
+            };
             Ok(response.map(body).map(NetworkBody::Http1))
         }
         Err(fault) => Err(failure(broken.as_ref().unwrap_or(fault.error()))),

@@ -70,14 +70,18 @@ impl Http2 {
         // It ends by itself when the provider closes it or the last sender is dropped.
         tokio::task::spawn_local(poll_fn(move |cx| {
             let end = connection.as_mut().poll(cx).map(drop);
-            told.allowed.set(connection.current_max_send_streams().min(MAX_STREAMS));
+            told.allowed
+                .set(connection.current_max_send_streams().min(MAX_STREAMS));
             end
         }));
         Ok(Self { sender, use_ })
     }
 
     pub(super) fn share(&self) -> Self {
-        Self { sender: self.sender.clone(), use_: Rc::clone(&self.use_) }
+        Self {
+            sender: self.sender.clone(),
+            use_: Rc::clone(&self.use_),
+        }
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -120,7 +124,10 @@ pub(super) async fn send(
     let response = connection.sender.try_send_request(request(call)?).await;
     match response {
         Ok(response) => {
-            let body = |incoming| Http2Body { incoming, _stream: stream };
+            let body = |incoming| Http2Body {
+                incoming,
+                _stream: stream,
+            };
             Ok(response.map(body).map(NetworkBody::Http2))
         }
         Err(fault) => Err(failure(fault.error())),
@@ -160,9 +167,7 @@ impl Body for Http2Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         Pin::new(&mut self.incoming).poll_frame(cx).map(|frame| {
-            frame.map(|frame| {
-                frame.map_err(|fault| Failure::new(FailureKind::Cut, Chain(&fault)))
-            })
+            frame.map(|frame| frame.map_err(|fault| Failure::new(FailureKind::Cut, Chain(&fault))))
         })
     }
 

@@ -103,18 +103,30 @@ impl Pool {
         }
     }
 
+    /// Closes the idle HTTP/1.1 connections: one of them was found closed.
+    pub(super) fn forget_idle(&self) {
+        self.http1.borrow_mut().clear();
+    }
+
     fn free_http2(&self) -> Option<Http2> {
         let mut connections = self.http2.borrow_mut();
         if connections.is_empty() {
             return None;
         }
         connections.retain(Http2::is_alive);
-        connections.iter().find(|connection| connection.has_room()).map(Http2::share)
+        connections
+            .iter()
+            .find(|connection| connection.has_room())
+            .map(Http2::share)
     }
 
     fn sweep(&self, now: Instant) {
-        self.http1.borrow_mut().retain(|(_, since)| now - *since < IDLE);
-        self.http2.borrow_mut().retain(|connection| connection.is_alive() && !connection.is_old(now));
+        self.http1
+            .borrow_mut()
+            .retain(|(_, since)| now - *since < IDLE);
+        self.http2
+            .borrow_mut()
+            .retain(|connection| connection.is_alive() && !connection.is_old(now));
     }
 
     fn is_empty(&self) -> bool {

@@ -39,16 +39,16 @@ impl TlsConfigs {
 }
 
 fn make(ca_file: Option<&str>, http: HttpVersions) -> Result<ClientConfig, Failure> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let mut roots = RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
     // Certificates of the system that cannot be read are left out, as everywhere.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = ca_file {
         let unusable = |fault: &dyn std::fmt::Display| {
             Failure::new(FailureKind::Tls, format!("ca_file {path}: {fault}"))
         };
-        for certificate in
-            CertificateDer::pem_file_iter(path).map_err(|fault| unusable(&fault))?
-        {
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|fault| unusable(&fault))? {
             let certificate = certificate.map_err(|fault| unusable(&fault))?;
             roots.add(certificate).map_err(|fault| unusable(&fault))?;
         }

@@ -221,10 +221,10 @@ fn what_no_number_or_string_type_holds_does_not_disturb() {
     }
     let deep = format!(
         r#"{{"x":{}{},"choices":[{{"y":{}{}}}]}}"#,
-        "[".repeat(500),
-        "]".repeat(500),
-        "[".repeat(500),
-        "]".repeat(500)
+        "[".repeat(100),
+        "]".repeat(100),
+        "[".repeat(100),
+        "]".repeat(100)
     );
     assert!(look(&deep).has_choices);
 }

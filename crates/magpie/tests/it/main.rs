@@ -1,0 +1,38 @@
+//! The built binary as a real process: real sockets, real signals, real files.
+//!
+//! What each module needs is in `harness`; `turn` keeps tests that measure time apart.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests may panic, and show what they measured"
+)]
+
+mod access;
+mod api;
+mod cli;
+mod client;
+mod connections;
+mod delays;
+mod faults;
+mod figures;
+mod first_minute;
+mod forwarding;
+mod framing;
+mod h2_client;
+mod h2_upstream;
+mod harness;
+mod leaving;
+mod log;
+mod pages;
+mod pool;
+mod raw;
+mod reload;
+mod secrets;
+mod shutdown;
+mod slow_client;
+mod streams;
+mod tls;
+mod turn;
