@@ -26,7 +26,7 @@ def local_environment(**extra):
         for name, value in os.environ.items()
         if name.lower() not in PROXIES and not strange.match(name)
     }
-    return kept | {"NO_PROXY": "*", "PYTHONDONTWRITEBYTECODE": "1"} | extra
+    return kept | {"NO_PROXY": "*"} | extra
 
 
 class Server:

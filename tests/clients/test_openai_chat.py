@@ -45,8 +45,9 @@ def test_stream_comes_chunk_by_chunk(client, upstream):
         if chunk.choices[0].delta.content:
             texts.append(chunk.choices[0].delta.content)
             times.append(time.monotonic())
-            # The provider has not gone on to the end while this one was held back.
-            assert upstream.last().events_sent <= len(texts) + 2
+            if len(texts) < 6:
+                # The provider has not gone on while this one was held back.
+                assert upstream.last().events_sent <= len(texts) + 2
     assert texts == [f"w{number} " for number in range(1, 7)]
     assert chunk.choices[0].finish_reason == "stop"
     assert times[-1] - times[0] > 0.4
@@ -144,7 +145,8 @@ def test_reasoning_passes(client):
 
 
 def test_unusual_but_valid_streams(client):
-    for model in ("comments", "crlf", "no-space", "no-done", "drip:1", "close-after"):
+    odd = ["comments", "crlf", "no-space", "no-done", "drip:1", "close-after", "truncated-body"]
+    for model in odd:
         stream = client.chat.completions.create(
             model=f"mock/{model}", messages=HELLO, stream=True
         )

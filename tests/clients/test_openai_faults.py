@@ -15,7 +15,6 @@ BROKEN_STREAMS = [
     ("mock/cut:3", "provider_truncated", 3),
     ("mock/reset:3", "provider_truncated", 3),
     ("mock/eof:3", "provider_truncated", 3),
-    ("mock/truncated-body", "provider_truncated", 8),
     ("mock/malformed:3", "provider_malformed", 3),
     ("mock/not-sse", None, 0),
     ("mock/error-event:3", "server_error", 3),
@@ -76,10 +75,10 @@ def test_broken_stream(client, model, code, most):
     if code:
         assert str(caught.value.code) == code
     text = "".join(deltas)
-    expected = TEXT if most == 8 else "".join(f"w{number} " for number in range(1, most + 1))
+    expected = "".join(f"w{number} " for number in range(1, most + 1))
     # A reset may swallow what was under way; what arrived is a beginning all the same.
     assert expected.startswith(text) and (text == expected or "reset" in model)
-    assert most == 8 or not any(finishes), "no invented finish_reason"
+    assert not any(finishes), "no invented finish_reason"
     assert time.monotonic() - start < 5
 
 
@@ -114,7 +113,7 @@ def test_rate_limits_keep_their_headers(client):
     assert headers["retry-after"] == "7"
     assert headers["x-ratelimit-remaining-requests"] == "0"
     assert headers["x-ratelimit-reset-requests"] == "7s"
-    assert caught.value.message.endswith("scripted error 429'}}") or "429" in caught.value.message
+    assert "scripted error 429" in caught.value.message
 
 
 def test_the_sdk_waits_as_long_as_the_provider_says(client, upstream):

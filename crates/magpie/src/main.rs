@@ -21,6 +21,11 @@ use clap::Parser;
 use cli::{Cli, Command};
 use configuration::Source;
 
+/// Small blocks come and go with every request; this allocator hands them out in a fraction of the
+/// system's time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let source = Source::find(cli.config);

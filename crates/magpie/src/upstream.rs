@@ -5,6 +5,7 @@
 
 mod connect;
 mod dns;
+mod driver;
 mod echo;
 mod eyeballs;
 mod h1;
@@ -60,13 +61,15 @@ impl Network {
         if let Some(connection) = pool.idle().await {
             let sent = Instant::now();
             return send_on(connection, call, &pool).await.map_err(|failure| {
-                let stale = failure.kind == FailureKind::NoReply && sent.elapsed() < STALE;
-                let kind = if stale {
-                    FailureKind::Stale
-                } else {
-                    failure.kind
-                };
-                Failure { kind, ..failure }
+                if failure.kind != FailureKind::NoReply || sent.elapsed() >= STALE {
+                    return failure;
+                }
+                // Its neighbours have waited longer, so the next try shall not meet them.
+                pool.forget_idle();
+                Failure {
+                    kind: FailureKind::Stale,
+                    ..failure
+                }
             });
         }
         // In a box: connecting is rare, and its many steps would make every request's future large.

@@ -18,7 +18,7 @@ use http_body::Body;
 use policy::{Clocks, Route};
 use tokio::time::{Instant, Sleep, sleep_until};
 use wire::dialects::openai_chat::DONE;
-use wire::reply::glance;
+use wire::reply::{Likeness, glance};
 use wire::sse::{Event, Framer, events};
 
 use crate::attempt::{Ended, error_event, first_event};
@@ -59,6 +59,7 @@ pub(crate) struct Tap<B> {
     timer: Pin<Box<Sleep>>,
     /// Since when the provider is silent; `None` while events are coming.
     silent_since: Option<Instant>,
+    likeness: Likeness,
     saw_event: bool,
     finished: bool,
     done: bool,
@@ -93,6 +94,7 @@ where
             oversized: false,
             timer,
             silent_since: None,
+            likeness: Likeness::default(),
             saw_event: false,
             finished: false,
             done: false,
@@ -213,6 +215,9 @@ where
                 Verdict::Pass
             };
         };
+        if self.likeness.fits(data) && event.name.is_empty() {
+            return Verdict::Pass;
+        }
         if data.trim_ascii() == DONE {
             return Verdict::Last;
         }
@@ -227,6 +232,7 @@ where
             };
         }
         self.finished |= seen.finished;
+        self.likeness.learn(data, &seen);
         if let Some(usage) = seen.usage {
             self.settlement.note(|record| record.usage = Some(usage));
         }

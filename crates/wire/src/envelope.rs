@@ -103,9 +103,7 @@ impl<'b> Value<'b> {
         if memchr::memchr(b'\\', inner).is_none() {
             return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
         }
-        serde_json::from_slice::<String>(self.raw)
-            .ok()
-            .map(Cow::Owned)
+        serde_json::from_slice::<String>(self.raw).ok().map(Cow::Owned)
     }
 
     /// The truth, if it is a boolean.
@@ -122,9 +120,7 @@ impl<'b> Value<'b> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         matches!(self.kind(), Kind::Array | Kind::Object)
-            && self.raw[1..self.raw.len() - 1]
-                .iter()
-                .all(u8::is_ascii_whitespace)
+            && self.raw[1..self.raw.len() - 1].iter().all(u8::is_ascii_whitespace)
     }
 }
 
@@ -143,11 +139,7 @@ pub struct Malformed {
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} at line {}, column {}",
-            self.problem, self.line, self.column
-        )
+        write!(f, "{} at line {}, column {}", self.problem, self.line, self.column)
     }
 }
 
@@ -234,19 +226,12 @@ impl<'b> Envelope<'b> {
     /// # Errors
     /// [`Duplicate`] if `name` stands more than once, in whatever spelling.
     pub fn get(&self, name: &str) -> Result<Option<Value<'b>>, Duplicate> {
-        let mut places = self
-            .fields
-            .iter()
-            .filter(|field| self.is_named(field, name));
+        let mut places = self.fields.iter().filter(|field| self.is_named(field, name));
         let first = places.next();
         if places.next().is_some() {
-            return Err(Duplicate {
-                name: name.to_owned(),
-            });
+            return Err(Duplicate { name: name.to_owned() });
         }
-        Ok(first.map(|field| Value {
-            raw: &self.body[field.value.clone()],
-        }))
+        Ok(first.map(|field| Value { raw: &self.body[field.value.clone()] }))
     }
 
     /// Whether `name` stands at least once.
@@ -275,10 +260,7 @@ impl<'b> Envelope<'b> {
 
     /// The places of a member's value: several if the name stands more than once.
     pub(crate) fn value_spans(&self, name: &str) -> impl Iterator<Item = Range<usize>> {
-        let named = self
-            .fields
-            .iter()
-            .filter(move |field| self.is_named(field, name));
+        let named = self.fields.iter().filter(move |field| self.is_named(field, name));
         named.map(|field| field.value.clone())
     }
 
@@ -307,9 +289,7 @@ impl<'b> Envelope<'b> {
 
     /// Just before the closing brace's white space: where new members go.
     pub(crate) fn insertion_point(&self) -> usize {
-        self.fields
-            .last()
-            .map_or(self.inside.start, |field| field.value.end)
+        self.fields.last().map_or(self.inside.start, |field| field.value.end)
     }
 
     fn is_named(&self, field: &Field, name: &str) -> bool {
@@ -335,11 +315,7 @@ fn scan_object<'b>(scanner: &mut Scanner<'b>) -> Result<Envelope<'b>, Problem> {
     scanner.skip_space();
     match scanner.peek() {
         Some(_) => Err(Problem::Trailing),
-        None => Ok(Envelope {
-            body: scanner.bytes,
-            fields,
-            inside,
-        }),
+        None => Ok(Envelope { body: scanner.bytes, fields, inside }),
     }
 }
 
@@ -369,7 +345,7 @@ fn scan_field(scanner: &mut Scanner<'_>) -> Result<Field, Problem> {
     Ok(Field {
         name: name.start..name.start + name.raw.len(),
         value: start..scanner.at,
-        escaped: name.is_escaped(),
+        escaped: name.escaped,
     })
 }
 
@@ -380,9 +356,6 @@ fn malformed(body: &[u8], problem: Problem, offset: usize) -> Malformed {
         problem,
         offset,
         line: memchr::memchr_iter(b'\n', before).count() + 1,
-        column: String::from_utf8_lossy(&before[line_start..])
-            .chars()
-            .count()
-            + 1,
+        column: String::from_utf8_lossy(&before[line_start..]).chars().count() + 1,
     }
 }

@@ -4,8 +4,6 @@
 //! nothing more, and it never allocates. `tests/it/envelope.rs` holds it against `serde_json` on
 //! random input.
 
-use std::borrow::Cow;
-
 use crate::envelope::Problem;
 
 /// Nesting above which a body is refused. Deep enough for any tool schema seen in the wild,
@@ -13,25 +11,27 @@ use crate::envelope::Problem;
 pub(crate) const MAX_DEPTH: u32 = 128;
 
 /// Bytes of a string that are looked at eight at a time, before a vector search takes over.
-const SHORT: usize = 64;
+const SHORT: usize = 24;
 
 /// Where, from `at` on, the first byte stands that is not plain text inside a string: a quote, a
 /// backslash or a control character; the end if there is none.
-fn plain_until(bytes: &[u8], mut at: usize) -> usize {
-    let start = at;
-    while let Some(word) = bytes.get(at..at + 8).and_then(|word| word.try_into().ok()) {
-        let found = special(u64::from_le_bytes(word));
+fn plain_until(bytes: &[u8], at: usize) -> usize {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let mut plain = 0;
+    for chunk in rest.chunks_exact(8).take(SHORT / 8) {
+        let word = u64::from_le_bytes(chunk.try_into().unwrap_or_default());
+        let found = special(word);
         if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
+            return at + plain + found.trailing_zeros() as usize / 8;
         }
-        at += 8;
-        if at - start == SHORT {
-            at = long_plain_until(bytes, at);
-        }
+        plain += 8;
     }
-    let rest = &bytes[at..];
+    if plain == SHORT {
+        return long_plain_until(bytes, at + plain);
+    }
     let special = |&byte: &u8| byte < 0x20 || matches!(byte, b'"' | b'\\');
-    at + rest.iter().position(special).unwrap_or(rest.len())
+    let last = &rest[plain..];
+    at + plain + last.iter().position(special).unwrap_or(last.len())
 }
 
 /// The same for the long texts that are most of a large body. The fold has no early exit, so that
@@ -64,22 +64,23 @@ pub(crate) struct Name<'b> {
     /// Where it begins, behind its quote.
     pub(crate) start: usize,
     pub(crate) raw: &'b [u8],
+    /// It holds escapes and must be decoded before it is compared.
+    pub(crate) escaped: bool,
 }
 
 impl<'b> Name<'b> {
-    /// Whether it holds escapes and must be decoded before it is compared.
-    pub(crate) fn is_escaped(&self) -> bool {
-        self.raw.contains(&b'\\')
-    }
-
-    /// The name itself; one that is no text (a lone surrogate) is no name that anyone knows.
-    pub(crate) fn decoded(&self) -> Cow<'b, [u8]> {
-        if !self.is_escaped() {
-            return Cow::Borrowed(self.raw);
+    /// The name itself, decoded into `room` if it has to be; one that is no text (a lone
+    /// surrogate) is no name that anyone knows.
+    pub(crate) fn text<'t>(&self, room: &'t mut String) -> &'t [u8]
+    where
+        'b: 't,
+    {
+        if !self.escaped {
+            return self.raw;
         }
         let quoted = [b"\"", self.raw, b"\""].concat();
-        let text: String = serde_json::from_slice(&quoted).unwrap_or_default();
-        Cow::Owned(text.into_bytes())
+        *room = serde_json::from_slice(&quoted).unwrap_or_default();
+        room.as_bytes()
     }
 }
 
@@ -99,7 +100,12 @@ impl<'b> Scanner<'b> {
 
     /// Moves past white space.
     pub(crate) fn skip_space(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+        while let Some(byte) = self.peek()
+            && byte <= b' '
+        {
+            if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
+                return;
+            }
             self.at += 1;
         }
     }
@@ -119,7 +125,7 @@ impl<'b> Scanner<'b> {
     /// Moves past any JSON value. `depth` counts the objects and arrays already open.
     pub(crate) fn skip_value(&mut self, depth: u32) -> Step {
         match self.peek() {
-            Some(b'"') => self.skip_string(),
+            Some(b'"') => self.skip_string().map(drop),
             Some(b'{') => self.skip_object(depth),
             Some(b'[') => self.skip_array(depth),
             Some(b'-' | b'0'..=b'9') => self.skip_number(),
@@ -131,17 +137,21 @@ impl<'b> Scanner<'b> {
         }
     }
 
-    /// Moves past a string, its quotes included.
-    pub(crate) fn skip_string(&mut self) -> Step {
+    /// Moves past a string, its quotes included. Says whether it holds escapes.
+    pub(crate) fn skip_string(&mut self) -> Step<bool> {
         self.expect(b'"')?;
+        let mut escaped = false;
         loop {
             self.at = plain_until(self.bytes, self.at);
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(());
+                    return Ok(escaped);
                 }
-                Some(b'\\') => self.skip_escape()?,
+                Some(b'\\') => {
+                    escaped = true;
+                    self.skip_escape()?;
+                }
                 Some(_) => return Err(Problem::ControlCharacter),
                 None => return Err(Problem::Ended),
             }
@@ -247,11 +257,8 @@ impl<'b> Scanner<'b> {
             return Err(self.peek().map_or(Problem::Ended, |_| Problem::ExpectedKey));
         }
         let start = self.at + 1;
-        self.skip_string()?;
-        let name = Name {
-            start,
-            raw: &self.bytes[start..self.at - 1],
-        };
+        let escaped = self.skip_string()?;
+        let name = Name { start, raw: &self.bytes[start..self.at - 1], escaped };
         self.skip_space();
         self.expect(b':')?;
         self.skip_space();
@@ -304,11 +311,7 @@ impl<'b> Scanner<'b> {
         while matches!(self.peek(), Some(b'0'..=b'9')) {
             self.at += 1;
         }
-        if self.at == start {
-            Err(self.fault(Problem::BadNumber))
-        } else {
-            Ok(())
-        }
+        if self.at == start { Err(self.fault(Problem::BadNumber)) } else { Ok(()) }
     }
 
     fn skip_word(&mut self, word: &[u8]) -> Step {
@@ -317,19 +320,11 @@ impl<'b> Scanner<'b> {
             self.at += word.len();
             return Ok(());
         }
-        Err(if word.starts_with(rest) {
-            Problem::Ended
-        } else {
-            Problem::NotAValue
-        })
+        Err(if word.starts_with(rest) { Problem::Ended } else { Problem::NotAValue })
     }
 
     /// What is wrong here: the body stops, or else `problem`.
     pub(crate) fn fault(&self, problem: Problem) -> Problem {
-        if self.peek().is_none() {
-            Problem::Ended
-        } else {
-            problem
-        }
+        if self.peek().is_none() { Problem::Ended } else { problem }
     }
 }

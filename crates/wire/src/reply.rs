@@ -1,6 +1,8 @@
 //! What Magpie must know of an answer on its way through: did it end, did it fail, what did it
 //! use. Everything else in it is the client's business and is not looked at.
 
+use std::ops::Range;
+
 use crate::envelope::Problem;
 use crate::json::{Name, Scanner};
 use crate::usage::{self, Usage};
@@ -32,6 +34,8 @@ pub struct Glance {
     pub has_choices: bool,
     /// It has the field `choices`, empty or not.
     pub has_choices_field: bool,
+    /// Where the text of the one delta in it stands, quotes included.
+    pub text: Option<Range<usize>>,
 }
 
 impl Glance {
@@ -60,16 +64,10 @@ pub fn glance(data: &[u8], marks: &[ErrorMark]) -> Result<Glance, Unreadable> {
     }
     let mut glance = Glance::default();
     scanner
-        .members(0, |name, inner| {
-            read_member(&name, inner, marks, &mut glance)
-        })
+        .members(0, |name, inner| read_member(&name, inner, marks, &mut glance))
         .map_err(|_| Unreadable)?;
     scanner.skip_space();
-    if scanner.peek().is_some() {
-        Err(Unreadable)
-    } else {
-        Ok(glance)
-    }
+    if scanner.peek().is_some() { Err(Unreadable) } else { Ok(glance) }
 }
 
 fn read_member(
@@ -78,7 +76,7 @@ fn read_member(
     marks: &[ErrorMark],
     glance: &mut Glance,
 ) -> Result<(), Problem> {
-    match &*name.decoded() {
+    match name.text(&mut String::new()) {
         b"choices" => {
             glance.has_choices_field = true;
             read_choices(scanner, glance)
@@ -86,7 +84,7 @@ fn read_member(
         b"usage" => read_usage(scanner, 1, glance),
         // Groq puts the counts of a stream into `x_groq.usage` (console.groq.com, 2026-11).
         b"x_groq" if scanner.peek() == Some(b'{') => {
-            scanner.members(1, |name, inner| match &*name.decoded() {
+            scanner.members(1, |name, inner| match name.text(&mut String::new()) {
                 b"usage" => read_usage(inner, 2, glance),
                 _ => inner.skip_value(2),
             })
@@ -127,7 +125,7 @@ fn read_choices(scanner: &mut Scanner<'_>, glance: &mut Glance) -> Result<(), Pr
         if inner.peek() != Some(b'{') {
             return inner.skip_value(2);
         }
-        inner.members(2, |name, inner| match &*name.decoded() {
+        inner.members(2, |name, inner| match name.text(&mut String::new()) {
             // Old Moonshot builds put the counts into the choice (platform.moonshot.cn).
             b"usage" => read_usage(inner, 3, glance),
             // Some relays write "" or "null" for "none" (api.x.ai, 2026-11).
@@ -136,9 +134,77 @@ fn read_choices(scanner: &mut Scanner<'_>, glance: &mut Glance) -> Result<(), Pr
                 glance.finished |= !matches!(reason, b"null" | b"\"\"" | b"\"null\"");
                 Ok(())
             }
+            b"delta" if inner.peek() == Some(b'{') => read_delta(inner, glance),
+            b"text" => read_text(inner, 3, glance),
             _ => inner.skip_value(3),
         })
     })
+}
+
+/// Notes where the text of a delta stands: that of the model's answer, of its reasoning, or both.
+fn read_delta(scanner: &mut Scanner<'_>, glance: &mut Glance) -> Result<(), Problem> {
+    scanner.members(3, |name, inner| match name.raw {
+        b"content" | b"reasoning_content" | b"reasoning" => read_text(inner, 4, glance),
+        _ => inner.skip_value(4),
+    })
+}
+
+fn read_text(scanner: &mut Scanner<'_>, depth: u32, glance: &mut Glance) -> Result<(), Problem> {
+    let start = scanner.at;
+    scanner.skip_value(depth)?;
+    if scanner.bytes[start] == b'"' {
+        glance.text = Some(start..scanner.at);
+    }
+    Ok(())
+}
+
+/// Recognises events that differ from an earlier one in nothing but their text.
+///
+/// A stream says the same thing a hundred times with other words in it. Two events that are equal
+/// byte for byte outside one string mean the same outside that string, so the second one need not
+/// be taken apart: comparing is several times faster.
+#[derive(Debug, Default)]
+pub struct Likeness {
+    /// Up to the text's opening quote, and from its closing quote on.
+    around: Vec<u8>,
+    /// Length of the first part, its quote included; 0 if there is nothing to compare with.
+    before: usize,
+}
+
+/// Bytes around the text above which an event is not remembered: each open stream keeps them.
+const MAX_LIKENESS: usize = 1024;
+
+impl Likeness {
+    /// Remembers an event, if all it carried was a text.
+    pub fn learn(&mut self, data: &[u8], seen: &Glance) {
+        self.before = 0;
+        let Some(text) = &seen.text else { return };
+        let size = data.len() - text.len() + 2;
+        if seen.finished || seen.error || seen.usage.is_some() || size > MAX_LIKENESS {
+            return;
+        }
+        self.around.clear();
+        self.around.extend_from_slice(&data[..=text.start]);
+        self.before = self.around.len();
+        self.around.extend_from_slice(&data[text.end - 1..]);
+    }
+
+    /// Whether this event is like the one remembered: a glance at it would see nothing new.
+    #[must_use]
+    pub fn fits(&self, data: &[u8]) -> bool {
+        let (before, after) = self.around.split_at(self.before);
+        if self.before == 0 || data.len() < self.around.len() {
+            return false;
+        }
+        let (quote, close) = (self.before - 1, data.len() - after.len() + 1);
+        if !(data.starts_with(before) && data.ends_with(after)) {
+            return false;
+        }
+        let text = &data[quote..close];
+        let mut scanner = Scanner { bytes: text, at: 0 };
+        let is_one_string = scanner.skip_string().is_ok() && scanner.at == text.len();
+        is_one_string && std::str::from_utf8(text).is_ok()
+    }
 }
 
 fn is_marked(value: &[u8], mark: &ErrorMark) -> bool {
@@ -148,15 +214,12 @@ fn is_marked(value: &[u8], mark: &ErrorMark) -> bool {
         return says_error(value);
     };
     let mut marked = false;
-    let mut scanner = Scanner {
-        bytes: value,
-        at: 0,
-    };
+    let mut scanner = Scanner { bytes: value, at: 0 };
     // The value has been scanned once, so the walk cannot fail.
     let _ = value.starts_with(b"{").then(|| {
         scanner.members(0, |name, nested| {
             let value = nested.value(1)?;
-            marked |= *name.decoded() == *inner.as_bytes() && says_error(value);
+            marked |= name.text(&mut String::new()) == inner.as_bytes() && says_error(value);
             Ok(())
         })
     });
@@ -204,8 +267,5 @@ pub fn error_text(body: &[u8]) -> ErrorText {
         serde_json::Value::Number(number) => Some(number.to_string()),
         _ => None,
     };
-    ErrorText {
-        message: MESSAGES.iter().find_map(text),
-        code: CODES.iter().find_map(text),
-    }
+    ErrorText { message: MESSAGES.iter().find_map(text), code: CODES.iter().find_map(text) }
 }

@@ -26,10 +26,7 @@ pub enum Edit<'e> {
 impl<'e> Edit<'e> {
     /// Sets a member to JSON text.
     pub fn set(name: impl Into<Cow<'e, str>>, value: impl Into<Cow<'e, str>>) -> Self {
-        Self::Set {
-            name: name.into(),
-            value: value.into(),
-        }
+        Self::Set { name: name.into(), value: value.into() }
     }
 
     /// Removes a member.
@@ -61,19 +58,13 @@ pub fn splice(envelope: &Envelope<'_>, edits: &[Edit<'_>]) -> Vec<u8> {
     let doomed: Vec<&str> = edits.iter().filter_map(Edit::removed).collect();
     let removals = envelope.removal_spans(&doomed);
     let first = envelope.len() == removals.len();
-    let mut cuts: Vec<(Range<usize>, Cow<'_, str>)> = removals
-        .into_iter()
-        .map(|span| (span, Cow::Borrowed("")))
-        .collect();
+    let mut cuts: Vec<(Range<usize>, Cow<'_, str>)> =
+        removals.into_iter().map(|span| (span, Cow::Borrowed(""))).collect();
     let mut added = String::new();
     for edit in edits {
         if let Edit::Set { name, value } = edit {
             let before = cuts.len();
-            cuts.extend(
-                envelope
-                    .value_spans(name)
-                    .map(|span| (span, Cow::Borrowed(&**value))),
-            );
+            cuts.extend(envelope.value_spans(name).map(|span| (span, Cow::Borrowed(&**value))));
             if cuts.len() == before {
                 append(&mut added, name, value);
             }

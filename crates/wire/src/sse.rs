@@ -84,26 +84,14 @@ impl<'b> Iterator for Events<'b> {
 
     fn next(&mut self) -> Option<Event<'b>> {
         let start = self.at;
-        let mut event = Event {
-            name: b"",
-            data: None,
-            odd: false,
-            span: (start, start),
-        };
+        let mut event = Event { name: b"", data: None, odd: false, span: (start, start) };
         let mut any = false;
         while self.at < self.bytes.len() {
             let line = self.line();
             if line.is_empty() {
                 break;
             }
-            read_line(
-                if start == 0 && !any {
-                    strip_bom(line)
-                } else {
-                    line
-                },
-                &mut event,
-            );
+            read_line(if start == 0 && !any { strip_bom(line) } else { line }, &mut event);
             any = true;
         }
         event.span.1 = self.at;

@@ -26,9 +26,7 @@ impl Usage {
     /// All input tokens, cached or not.
     #[must_use]
     pub fn input_total(&self) -> u64 {
-        self.input
-            .saturating_add(self.cached_read)
-            .saturating_add(self.cache_write)
+        self.input.saturating_add(self.cached_read).saturating_add(self.cache_write)
     }
 
     /// All output tokens, reasoning included.
@@ -60,7 +58,7 @@ struct Told {
 pub(crate) fn read(scanner: &mut Scanner<'_>, depth: u32) -> Result<Usage, Problem> {
     let mut told = Told::default();
     scanner.members(depth, |name, inner| {
-        let slot = match &*name.decoded() {
+        let slot = match name.text(&mut String::new()) {
             b"prompt_tokens" | b"input_tokens" => &mut told.input,
             b"completion_tokens" | b"output_tokens" => &mut told.output,
             b"prompt_cache_hit_tokens" | b"cached_tokens" => &mut told.cached,
@@ -81,7 +79,7 @@ fn details(scanner: &mut Scanner<'_>, depth: u32, told: &mut Told) -> Result<(),
         return scanner.skip_value(depth);
     }
     scanner.members(depth, |name, inner| {
-        let slot = match &*name.decoded() {
+        let slot = match name.text(&mut String::new()) {
             b"cached_tokens" => &mut told.cached,
             b"cache_write_tokens" | b"cache_creation_input_tokens" => &mut told.written,
             b"reasoning_tokens" => &mut told.reasoning,
@@ -94,10 +92,7 @@ fn details(scanner: &mut Scanner<'_>, depth: u32, told: &mut Told) -> Result<(),
 
 /// A count, if the value is one.
 fn count(value: &[u8]) -> u64 {
-    std::str::from_utf8(value)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0)
+    std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 impl From<Told> for Usage {

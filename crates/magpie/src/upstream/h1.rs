@@ -7,7 +7,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header};
@@ -19,6 +19,7 @@ use relay::{Call, Failure, FailureKind, Outgoing};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::NetworkBody;
+use super::driver::Driver;
 use super::pool::Pool;
 
 /// The most that is read ahead of what was passed on; see the bound on buffered bytes per stream.
@@ -29,8 +30,7 @@ const MAX_HEADERS: usize = 200;
 /// A connection.
 pub(super) struct Http1 {
     sender: SendRequest<Outgoing>,
-    /// `None` once it has ended.
-    connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>>>>>,
+    driver: Driver,
 }
 
 impl Http1 {
@@ -46,26 +46,14 @@ impl Http1 {
             .await?;
         Ok(Self {
             sender,
-            connection: Some(Box::pin(connection)),
+            driver: Driver::new(Box::pin(connection)),
         })
-    }
-
-    /// Lets the connection read and write what it can.
-    fn drive(&mut self, cx: &mut Context<'_>) -> Option<hyper::Error> {
-        let connection = self.connection.as_mut()?;
-        match connection.as_mut().poll(cx) {
-            Poll::Pending => None,
-            Poll::Ready(end) => {
-                self.connection = None;
-                end.err()
-            }
-        }
     }
 
     /// Whether an idle connection is still open, as far as can be seen.
     pub(super) fn is_alive(&mut self, cx: &mut Context<'_>) -> bool {
-        self.drive(cx);
-        self.connection.is_some() && self.sender.is_ready()
+        let _ = self.driver.poll(cx, |_| Poll::<()>::Pending);
+        self.driver.is_open() && self.sender.is_ready()
     }
 }
 
@@ -78,11 +66,12 @@ pub(super) async fn send(
     let reply = connection.sender.try_send_request(request(call));
     let mut reply = std::pin::pin!(reply);
     let mut broken: Option<hyper::Error> = None;
+    let driver = &mut connection.driver;
     let response = poll_fn(|cx| {
-        if let Some(fault) = connection.drive(cx) {
-            broken = Some(fault);
-        }
-        reply.as_mut().poll(cx)
+        driver.poll(cx, |failure| {
+            broken = failure.or(broken.take());
+            reply.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        })
     })
     .await;
     match response {
@@ -164,10 +153,19 @@ impl Body for Http1Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        if let Some(connection) = &mut self.connection {
-            connection.drive(cx);
-        }
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let Self {
+            incoming,
+            connection,
+            ..
+        } = &mut *self;
+        let mut quiet = Context::from_waker(Waker::noop());
+        let frame = match connection {
+            Some(connection) => connection
+                .driver
+                .poll(cx, |_| Pin::new(&mut *incoming).poll_frame(&mut quiet)),
+            None => Pin::new(incoming).poll_frame(&mut quiet),
+        };
+        match frame {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
             Poll::Ready(Some(Err(fault))) => {

@@ -28,19 +28,17 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: 
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     pub(crate) status: u16,
-    pub(crate) version: String,
     pub(crate) headers: Vec<(String, String)>,
 }
 
 impl Head {
     fn read(text: &str) -> Self {
         let mut lines = text.split("\r\n");
-        let mut first = lines.next().unwrap().splitn(3, ' ');
-        let version = first.next().unwrap().to_owned();
+        let mut first = lines.next().unwrap().splitn(3, ' ').skip(1);
         let status = first.next().unwrap_or_else(|| panic!("no status in {text:?}"));
         let headers = lines.filter_map(|line| line.split_once(':'));
         let headers = headers.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()));
-        Self { status: status.parse().unwrap(), version, headers: headers.collect() }
+        Self { status: status.parse().unwrap(), headers: headers.collect() }
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
@@ -209,6 +207,20 @@ impl Wire {
         }
     }
 
+    /// Everything up to the end of the connection.
+    pub(crate) fn to_end(&mut self) -> Vec<u8> {
+        while self.fill() {}
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// The next so many bytes.
+    pub(crate) fn read_ahead(&mut self, count: usize) -> Vec<u8> {
+        while self.buffer.len() < count {
+            assert!(self.fill(), "ended after {} of {count} bytes", self.buffer.len());
+        }
+        self.take(count)
+    }
+
     /// The head of the next response; `None` if the connection ends before.
     pub(crate) fn try_head(&mut self) -> Option<Head> {
         let head = self.until(b"\r\n\r\n")?;
@@ -253,8 +265,7 @@ impl Wire {
             return self.chunks();
         }
         let Some(length) = head.header("content-length") else {
-            while self.fill() {}
-            return (std::mem::take(&mut self.buffer), true);
+            return (self.to_end(), true);
         };
         let length = length.parse().unwrap();
         while self.buffer.len() < length {

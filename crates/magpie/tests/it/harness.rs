@@ -6,6 +6,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -280,14 +281,22 @@ impl Magpie {
         })
     }
 
-    /// Reads the configuration again from this text, and waits until it is used.
+    /// Reads the configuration again from this text, and waits until it is used: a model of its
+    /// own says so.
     pub(crate) fn reload(&self, config: &str) {
-        let before = self.reloads();
-        std::fs::write(self.process.setup.path(), config).unwrap();
+        static TURN: AtomicUsize = AtomicUsize::new(0);
+        let mark = format!("reload-{}", TURN.fetch_add(1, Ordering::Relaxed));
+        let marked = match config.contains("models: {") {
+            true => config.replacen("models: {", &format!("models: {{ {mark}: echo/echo,"), 1),
+            false => format!("{config}models: {{ {mark}: echo/echo }}\n"),
+        };
+        std::fs::write(self.process.setup.path(), marked).unwrap();
         self.process.signal("HUP");
-        self.process
-            .stderr
-            .wait_for("the new configuration", |_| (self.reloads() > before).then_some(()));
+        let start = Instant::now();
+        while self.get(&format!("/v1/models/{mark}")).status() != 200 {
+            assert!(start.elapsed() < PATIENCE, "not read:\n{}", self.process.stderr.so_far());
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// How often a new configuration was taken.

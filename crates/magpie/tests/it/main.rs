@@ -24,6 +24,7 @@ mod framing;
 mod h2_client;
 mod h2_upstream;
 mod harness;
+mod http2;
 mod leaving;
 mod log;
 mod pages;

@@ -53,11 +53,11 @@ fn health_is_answered_in_three_ways() {
 
 /// The paths that a page of the documentation loads.
 fn loaded(text: &str) -> Vec<String> {
-    let attributes = ["src=\"", "href=\"", "from \"", "import(\""];
+    let attributes = ["src=\"", "href=\"", "from '", "import('"];
     let mut paths = Vec::new();
     for attribute in attributes {
         for rest in text.split(attribute).skip(1) {
-            let path = rest.split('"').next().unwrap();
+            let path = rest.split(['"', '\'']).next().unwrap();
             let path = path.strip_prefix("./").map_or(path.to_owned(), |file| format!("/docs/{file}"));
             if path.starts_with("/docs/") || path.starts_with("http") || path.starts_with("//") {
                 paths.push(path);

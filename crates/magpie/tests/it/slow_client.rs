@@ -66,7 +66,7 @@ fn at_rest(upstream: &ScriptedUpstream) -> u64 {
 fn a_client_that_reads_nothing_holds_the_provider_back_and_then_gets_all_of_it() {
     let _alone = turn::alone();
     let upstream = ScriptedUpstream::start();
-    let magpie = Setup::of(&upstream.base_url()).start();
+    let magpie = Setup::of(&upstream.base_url()).and("workers: 1").start();
     assert!(magpie.ask("ok", true).is_done());
     let (resident, before) = (magpie.process.resident(), upstream.bytes_written());
 

@@ -212,7 +212,9 @@ pub(crate) fn last_error(stream: &str) -> Value {
 
 /// A request with a body in memory.
 pub(crate) fn post(path: &str, body: impl Into<Bytes>) -> Request<ScriptBody> {
-    let script = Reply::status(200).data(body).sized();
+    let body = body.into();
+    let empty = Reply::status(200).sized();
+    let script = if body.is_empty() { empty } else { empty.data(body) };
     let mut request = upload(path, &script);
     let json = HeaderValue::from_static("application/json");
     request.headers_mut().insert("content-type", json);

@@ -14,9 +14,7 @@ pub(crate) struct Sample {
 
 /// All files below `fixtures/` in `folder` that end in `.extension`, in the order of their names.
 pub(crate) fn samples(folder: &str, extension: &str) -> Vec<Sample> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures")
-        .join(folder);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(folder);
     let mut samples: Vec<Sample> = std::fs::read_dir(path)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -39,19 +37,13 @@ impl Members {
     /// Reads one JSON object, or says why it is none.
     pub(crate) fn read(text: &[u8]) -> Result<Self, String> {
         serde_json::from_slice(text).map_err(|fault| {
-            format!(
-                "{fault} in {}",
-                String::from_utf8_lossy(&text[..text.len().min(2_000)])
-            )
+            format!("{fault} in {}", String::from_utf8_lossy(&text[..text.len().min(2_000)]))
         })
     }
 
     /// Those whose name is none of `names`.
     pub(crate) fn without(&self, names: &[&str]) -> Self {
-        let kept = self
-            .0
-            .iter()
-            .filter(|(name, _)| !names.contains(&name.as_str()));
+        let kept = self.0.iter().filter(|(name, _)| !names.contains(&name.as_str()));
         Self(kept.cloned().collect())
     }
 }

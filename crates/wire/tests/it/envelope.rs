@@ -239,49 +239,28 @@ fn white_space_may_stand_between_any_two_tokens() {
 /// `levels` objects or arrays inside each other, the outermost being the body.
 fn nested(levels: usize, open: &str, close: &str) -> String {
     let inside = levels - 1;
-    format!(
-        r#"{{"a":{}1{}}}"#,
-        open.repeat(inside),
-        close.repeat(inside)
-    )
+    format!(r#"{{"a":{}1{}}}"#, open.repeat(inside), close.repeat(inside))
 }
 
 #[test]
 fn the_bound_of_depth_is_128_levels() {
-    for (open, close) in [
-        ("[", "]"),
-        (r#"{"a":"#, "}"),
-        ("[1,true,", "]"),
-        (r#"{"b":1,"a":"#, "}"),
-    ] {
+    for (open, close) in [("[", "]"), (r#"{"a":"#, "}"), ("[1,true,", "]"), (r#"{"b":1,"a":"#, "}")]
+    {
         for levels in [1, 2, 126, 127, 128] {
             let text = nested(levels, open, close);
-            assert!(
-                Envelope::scan(text.as_bytes()).is_ok(),
-                "{levels} levels of {open}"
-            );
+            assert!(Envelope::scan(text.as_bytes()).is_ok(), "{levels} levels of {open}");
         }
         for levels in [129, 130, 1_000] {
             let text = nested(levels, open, close);
             let fault = Envelope::scan(text.as_bytes()).unwrap_err();
-            assert_eq!(
-                fault.problem,
-                Problem::TooDeep(128),
-                "{levels} levels of {open}"
-            );
+            assert_eq!(fault.problem, Problem::TooDeep(128), "{levels} levels of {open}");
         }
     }
     let empty = format!(r#"{{"a":{}{}}}"#, "[".repeat(127), "]".repeat(127));
-    assert!(
-        Envelope::scan(empty.as_bytes()).is_ok(),
-        "an empty array is a level too"
-    );
+    assert!(Envelope::scan(empty.as_bytes()).is_ok(), "an empty array is a level too");
     let empty = format!(r#"{{"a":{}{}}}"#, "[".repeat(128), "]".repeat(128));
     let fault = Envelope::scan(empty.as_bytes()).unwrap_err();
-    assert_eq!(
-        (fault.problem, fault.offset),
-        (Problem::TooDeep(128), 5 + 127)
-    );
+    assert_eq!((fault.problem, fault.offset), (Problem::TooDeep(128), 5 + 127));
 }
 
 #[test]
@@ -303,9 +282,7 @@ fn depth_counts_levels_and_not_brackets() {
 #[test]
 fn ten_thousand_fields_are_the_bound_at_the_top_only() {
     let fields = |count: usize| -> String {
-        let all: Vec<String> = (0..count)
-            .map(|place| format!("\"k{place}\":{place}"))
-            .collect();
+        let all: Vec<String> = (0..count).map(|place| format!("\"k{place}\":{place}")).collect();
         format!("{{{}}}", all.join(","))
     };
     let full = fields(10_000);

@@ -20,31 +20,15 @@ fn a_body_of_nothing_is_empty() {
 #[test]
 fn a_body_that_is_not_utf8_is_refused_wherever_the_fault_stands() {
     assert_eq!(fault(b"\xff{}"), (Problem::NotUtf8, 1, 1));
-    assert_eq!(
-        fault(b"{\"a\":\"\xe4\xbd\xa0\xc3\x28\"}"),
-        (Problem::NotUtf8, 1, 8)
-    );
-    assert_eq!(
-        fault(b"{\"a\":\n\"\xed\xa0\x80\"}"),
-        (Problem::NotUtf8, 2, 2)
-    );
+    assert_eq!(fault(b"{\"a\":\"\xe4\xbd\xa0\xc3\x28\"}"), (Problem::NotUtf8, 1, 8));
+    assert_eq!(fault(b"{\"a\":\n\"\xed\xa0\x80\"}"), (Problem::NotUtf8, 2, 2));
     assert_eq!(fault(b"{\"a\":\"\xe4\xbd"), (Problem::NotUtf8, 1, 7));
     assert_eq!(fault(b"{\"a\":1}\xc0\x80"), (Problem::NotUtf8, 1, 8));
 }
 
 #[test]
 fn json_other_than_an_object_is_no_object() {
-    for body in [
-        "[]",
-        "null",
-        "1",
-        "\"{}\"",
-        "true",
-        "[{\"model\":1}]",
-        "x",
-        "\0",
-        "}",
-    ] {
+    for body in ["[]", "null", "1", "\"{}\"", "true", "[{\"model\":1}]", "x", "\0", "}"] {
         assert_eq!(fault(body), (Problem::NotAnObject, 1, 1), "{body:?}");
     }
 }
@@ -98,36 +82,15 @@ fn a_missing_token_is_named() {
     assert_eq!(fault(r#"{"a" 1}"#), (Problem::Expected(':'), 1, 6));
     assert_eq!(fault(r#"{"a"}"#), (Problem::Expected(':'), 1, 5));
     assert_eq!(fault(r#"{"a":{"b",1}}"#), (Problem::Expected(':'), 1, 10));
-    assert_eq!(
-        fault(r#"{"a":1 "b":2}"#),
-        (Problem::ExpectedCommaOr('}'), 1, 8)
-    );
+    assert_eq!(fault(r#"{"a":1 "b":2}"#), (Problem::ExpectedCommaOr('}'), 1, 8));
     assert_eq!(fault(r#"{"a":1]"#), (Problem::ExpectedCommaOr('}'), 1, 7));
-    assert_eq!(
-        fault(r#"{"a":[1 2]}"#),
-        (Problem::ExpectedCommaOr(']'), 1, 9)
-    );
+    assert_eq!(fault(r#"{"a":[1 2]}"#), (Problem::ExpectedCommaOr(']'), 1, 9));
     assert_eq!(fault(r#"{"a":[1}}"#), (Problem::ExpectedCommaOr(']'), 1, 8));
-    assert_eq!(
-        fault(r#"{"a":{"b":1]}"#),
-        (Problem::ExpectedCommaOr('}'), 1, 12)
-    );
-    assert_eq!(
-        fault(r#"{"a":1/*note*/}"#),
-        (Problem::ExpectedCommaOr('}'), 1, 7)
-    );
-    assert_eq!(
-        fault(r#"{"a":"x"y"}"#),
-        (Problem::ExpectedCommaOr('}'), 1, 9)
-    );
-    assert_eq!(
-        fault(r#"{"a":truex}"#),
-        (Problem::ExpectedCommaOr('}'), 1, 10)
-    );
-    assert_eq!(
-        fault(r#"{"a":0x10}"#),
-        (Problem::ExpectedCommaOr('}'), 1, 7)
-    );
+    assert_eq!(fault(r#"{"a":{"b":1]}"#), (Problem::ExpectedCommaOr('}'), 1, 12));
+    assert_eq!(fault(r#"{"a":1/*note*/}"#), (Problem::ExpectedCommaOr('}'), 1, 7));
+    assert_eq!(fault(r#"{"a":"x"y"}"#), (Problem::ExpectedCommaOr('}'), 1, 9));
+    assert_eq!(fault(r#"{"a":truex}"#), (Problem::ExpectedCommaOr('}'), 1, 10));
+    assert_eq!(fault(r#"{"a":0x10}"#), (Problem::ExpectedCommaOr('}'), 1, 7));
 }
 
 #[test]
@@ -139,16 +102,8 @@ fn a_name_has_to_stand_in_double_quotes() {
     assert_eq!(fault(r#"{"a":1,}"#), (Problem::ExpectedKey, 1, 8));
     assert_eq!(fault(r#"{"a":1,,"b":1}"#), (Problem::ExpectedKey, 1, 8));
     assert_eq!(fault(r#"{"a":{"b":1,}}"#), (Problem::ExpectedKey, 1, 13));
-    assert_eq!(
-        fault("{\u{a0}\"a\":1}"),
-        (Problem::ExpectedKey, 1, 2),
-        "not JSON's white space"
-    );
-    assert_eq!(
-        fault("{\x0c\"a\":1}"),
-        (Problem::ExpectedKey, 1, 2),
-        "not JSON's white space"
-    );
+    assert_eq!(fault("{\u{a0}\"a\":1}"), (Problem::ExpectedKey, 1, 2), "not JSON's white space");
+    assert_eq!(fault("{\x0c\"a\":1}"), (Problem::ExpectedKey, 1, 2), "not JSON's white space");
 }
 
 #[test]
@@ -174,11 +129,7 @@ fn what_begins_no_value_is_no_value() {
         ",",
         ":",
     ] {
-        assert_eq!(
-            fault(format!(r#"{{"a":{value}}}"#)),
-            (Problem::NotAValue, 1, 6),
-            "{value:?}"
-        );
+        assert_eq!(fault(format!(r#"{{"a":{value}}}"#)), (Problem::NotAValue, 1, 6), "{value:?}");
     }
     assert_eq!(fault(r#"{"a":[1,]}"#), (Problem::NotAValue, 1, 9));
     assert_eq!(fault(r#"{"a":[,1]}"#), (Problem::NotAValue, 1, 7));
@@ -206,20 +157,8 @@ fn numbers_are_those_of_json() {
             "{number}"
         );
     }
-    for number in [
-        "0",
-        "-0",
-        "0.0",
-        "10",
-        "-1.5e-7",
-        "1E+400",
-        "0e0",
-        "9".repeat(500).as_str(),
-    ] {
-        assert!(
-            Envelope::scan(format!(r#"{{"a":{number}}}"#).as_bytes()).is_ok(),
-            "{number}"
-        );
+    for number in ["0", "-0", "0.0", "10", "-1.5e-7", "1E+400", "0e0", "9".repeat(500).as_str()] {
+        assert!(Envelope::scan(format!(r#"{{"a":{number}}}"#).as_bytes()).is_ok(), "{number}");
     }
 }
 
@@ -239,19 +178,12 @@ fn escapes_are_those_of_json() {
             (Problem::BadEscape, 1, column),
             "{text}"
         );
-        assert_eq!(
-            fault(format!(r#"{{"{text}":1}}"#)).0,
-            Problem::BadEscape,
-            "{text}"
-        );
+        assert_eq!(fault(format!(r#"{{"{text}":1}}"#)).0, Problem::BadEscape, "{text}");
     }
     assert_eq!(fault(r#"{"a":"\u12"}"#).0, Problem::BadEscape);
     assert_eq!(fault("{\"a\":\"\\\n\"}").0, Problem::BadEscape);
     for text in [r#"\"\\\/\b\f\n\r\t"#, r"\u0000\uFFFF\uabCD", r"\ud800"] {
-        assert!(
-            Envelope::scan(format!(r#"{{"a":"{text}"}}"#).as_bytes()).is_ok(),
-            "{text}"
-        );
+        assert!(Envelope::scan(format!(r#"{{"a":"{text}"}}"#).as_bytes()).is_ok(), "{text}");
     }
 }
 
@@ -261,41 +193,18 @@ fn control_characters_in_strings_are_refused_and_all_others_are_not() {
         let control = char::from(code);
         let body = format!("{{\"a\":\"xy{control}z\"}}");
         assert_eq!(fault(&body).0, Problem::ControlCharacter, "{code:#x}");
-        assert_eq!(
-            Envelope::scan(body.as_bytes()).unwrap_err().offset,
-            8,
-            "{code:#x}"
-        );
-        assert_eq!(
-            fault(format!("{{\"x{control}\":1}}")).0,
-            Problem::ControlCharacter
-        );
+        assert_eq!(Envelope::scan(body.as_bytes()).unwrap_err().offset, 8, "{code:#x}");
+        assert_eq!(fault(format!("{{\"x{control}\":1}}")).0, Problem::ControlCharacter);
     }
-    for fine in [
-        '\u{20}',
-        '\u{7f}',
-        '\u{80}',
-        '\u{2028}',
-        '\u{ffff}',
-        '\u{10ffff}',
-    ] {
-        assert!(
-            Envelope::scan(format!("{{\"a\":\"{fine}\"}}").as_bytes()).is_ok(),
-            "{fine:?}"
-        );
+    for fine in ['\u{20}', '\u{7f}', '\u{80}', '\u{2028}', '\u{ffff}', '\u{10ffff}'] {
+        assert!(Envelope::scan(format!("{{\"a\":\"{fine}\"}}").as_bytes()).is_ok(), "{fine:?}");
     }
 }
 
 #[test]
 fn a_string_without_its_closing_quote_is_blamed_on_its_line_end() {
-    assert_eq!(
-        fault("{\"a\":\"open\n}"),
-        (Problem::ControlCharacter, 1, 11)
-    );
-    assert_eq!(
-        fault("{\"a\":\"open,\n\"b\":1}"),
-        (Problem::ControlCharacter, 1, 12)
-    );
+    assert_eq!(fault("{\"a\":\"open\n}"), (Problem::ControlCharacter, 1, 11));
+    assert_eq!(fault("{\"a\":\"open,\n\"b\":1}"), (Problem::ControlCharacter, 1, 12));
     assert_eq!(fault("{\"a\":\"open}"), (Problem::Ended, 1, 12));
 }
 
@@ -315,10 +224,7 @@ fn columns_count_characters_and_not_bytes() {
     assert_eq!(fault("{\"模型\": 你}"), (Problem::NotAValue, 1, 8));
     let body = "{\n  \"模型\": \"通义千问\",\n  \"消息\": [\"你好🎉\" 1]\n}\n";
     assert_eq!(fault(body), (Problem::ExpectedCommaOr(']'), 3, 16));
-    assert_eq!(
-        Envelope::scan(body.as_bytes()).unwrap_err().offset,
-        body.find(" 1]").unwrap() + 1
-    );
+    assert_eq!(Envelope::scan(body.as_bytes()).unwrap_err().offset, body.find(" 1]").unwrap() + 1);
 }
 
 #[test]
@@ -329,34 +235,16 @@ fn the_sentence_names_fault_and_place() {
         ("{\n\"a\"", "the JSON ends too early at line 2, column 4"),
         ("{\n\"a\" 1}", "expected `:` at line 2, column 5"),
         ("{\"a\":1;}", "expected `,` or `}` at line 1, column 7"),
-        (
-            "{a}",
-            "expected a name in double quotes at line 1, column 2",
-        ),
+        ("{a}", "expected a name in double quotes at line 1, column 2"),
         ("{\"a\":}", "expected a JSON value at line 1, column 6"),
         ("{\"a\":1.}", "not a JSON number at line 1, column 8"),
         ("{\"a\":\"\\x\"}", "not a JSON escape at line 1, column 8"),
-        (
-            "{\"\t\":1}",
-            "a control character in a string has to be escaped at line 1, column 3",
-        ),
-        (
-            "{} {}",
-            "unexpected text after the JSON object at line 1, column 4",
-        ),
+        ("{\"\t\":1}", "a control character in a string has to be escaped at line 1, column 3"),
+        ("{} {}", "unexpected text after the JSON object at line 1, column 4"),
     ] {
-        assert_eq!(
-            Envelope::scan(body.as_bytes()).unwrap_err().to_string(),
-            sentence
-        );
+        assert_eq!(Envelope::scan(body.as_bytes()).unwrap_err().to_string(), sentence);
     }
     assert_eq!(Problem::NotUtf8.to_string(), "the body is not UTF-8");
-    assert_eq!(
-        Problem::TooDeep(128).to_string(),
-        "nested deeper than 128 levels"
-    );
-    assert_eq!(
-        Problem::TooManyFields(10_000).to_string(),
-        "more than 10000 fields"
-    );
+    assert_eq!(Problem::TooDeep(128).to_string(), "nested deeper than 128 levels");
+    assert_eq!(Problem::TooManyFields(10_000).to_string(), "more than 10000 fields");
 }

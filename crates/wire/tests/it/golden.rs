@@ -21,13 +21,8 @@ fn an_error_has_the_four_fields_of_the_dialect_in_their_order() {
 
 #[test]
 fn what_is_not_known_is_null_and_not_absent() {
-    let error = ErrorBody {
-        message: "",
-        kind: "server_error",
-        param: None,
-        code: None,
-        upstream: None,
-    };
+    let error =
+        ErrorBody { message: "", kind: "server_error", param: None, code: None, upstream: None };
     let wanted = r#"{"error":{"message":"","type":"server_error","param":null,"code":null}}"#;
     assert_eq!(error.to_json(), wanted);
     assert_eq!(error.to_event(), format!("data: {wanted}\n\n"));
@@ -57,12 +52,7 @@ fn text_is_escaped_wherever_it_stands() {
 #[test]
 fn the_providers_own_error_rides_along_untouched() {
     let upstream = r#"{ "error_code":336003,"error_msg":"\u8d85\/x","n":1e400,"big":123456789012345678901234567890 }"#;
-    let error = ErrorBody {
-        param: None,
-        code: None,
-        upstream: Some(upstream),
-        ..PLAIN
-    };
+    let error = ErrorBody { param: None, code: None, upstream: Some(upstream), ..PLAIN };
     let wanted = format!(
         r#"{{"error":{{"message":"The model `x` does not exist.","type":"invalid_request_error","param":null,"code":null,"upstream":{upstream}}}}}"#
     );
@@ -73,24 +63,14 @@ fn the_providers_own_error_rides_along_untouched() {
 #[test]
 fn an_upstream_error_of_many_lines_stays_on_one_line_of_data() {
     let upstream = "{\n  \"code\": 17,\r\n  \"msg\": \"a\\nb\"\r}";
-    let error = ErrorBody {
-        upstream: Some(upstream),
-        ..PLAIN
-    };
-    assert!(
-        error.to_json().contains(upstream),
-        "a body may hold line ends"
-    );
+    let error = ErrorBody { upstream: Some(upstream), ..PLAIN };
+    assert!(error.to_json().contains(upstream), "a body may hold line ends");
     let event = error.to_event();
     assert!(
         event.ends_with(",\"upstream\":{   \"code\": 17,    \"msg\": \"a\\nb\" }}}\n\n"),
         "{event}"
     );
-    assert_eq!(
-        event.matches(['\n', '\r']).count(),
-        2,
-        "only the blank line at the end"
-    );
+    assert_eq!(event.matches(['\n', '\r']).count(), 2, "only the blank line at the end");
     let plain: Value = serde_json::from_str(&error.to_json()).unwrap();
     let seen: Vec<_> = events(event.as_bytes()).collect();
     assert_eq!(seen.len(), 1);
@@ -103,12 +83,7 @@ fn an_upstream_error_of_many_lines_stays_on_one_line_of_data() {
 fn an_error_event_is_whole_and_reads_as_an_error_of_the_dialect() {
     let event = PLAIN.to_event();
     assert_eq!(Framer::default().complete(event.as_bytes()), event.len());
-    let data = events(event.as_bytes())
-        .next()
-        .unwrap()
-        .data
-        .unwrap()
-        .into_owned();
+    let data = events(event.as_bytes()).next().unwrap().data.unwrap().into_owned();
     let seen = wire::reply::glance(&data, &[]).unwrap();
     assert!(seen.error && seen.error_is_openai && !seen.finished);
     let words = wire::reply::error_text(&data);

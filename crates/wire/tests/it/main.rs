@@ -1,11 +1,6 @@
 //! Tests of the crate `wire`, one module per subject: bytes in, bytes out.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests may panic"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
 
 mod corpus;
 mod envelope;

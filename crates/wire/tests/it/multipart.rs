@@ -48,15 +48,8 @@ fn the_model_is_found_in_front_of_the_file() {
         part(r#"name="file"; filename="a.wav""#, &[0xff; 100]),
     ]);
     assert_eq!(model(&body), Some(&b"whisper-1"[..]));
-    let upto_second = body
-        .windows(4)
-        .rposition(|window| window == b"name")
-        .unwrap();
-    assert_eq!(
-        model(&body[..upto_second]),
-        Some(&b"whisper-1"[..]),
-        "the file need not be there"
-    );
+    let upto_second = body.windows(4).rposition(|window| window == b"name").unwrap();
+    assert_eq!(model(&body[..upto_second]), Some(&b"whisper-1"[..]), "the file need not be there");
 }
 
 #[test]
@@ -65,22 +58,13 @@ fn the_model_is_found_behind_a_file_of_100_kb() {
     let mut noise: Vec<u8> = (0..100_000).map(scramble).collect();
     noise.extend_from_slice(b"\r\n--\r\n\r\n--\r\n");
     let body = form(&[
-        part(
-            "name=\"file\"; filename=\"a.wav\"\r\nContent-Type: audio/wav",
-            &noise,
-        ),
+        part("name=\"file\"; filename=\"a.wav\"\r\nContent-Type: audio/wav", &noise),
         part(r#"name="model""#, "通义-asr".as_bytes()),
         part(r#"name="language""#, b"zh"),
     ]);
     assert_eq!(model(&body), Some("通义-asr".as_bytes()));
-    assert_eq!(
-        find_field(&body[..50_000], BOUNDARY, "model"),
-        Search::NeedMore
-    );
-    assert_eq!(
-        find_field(&body[..100_000], BOUNDARY, "model"),
-        Search::NeedMore
-    );
+    assert_eq!(find_field(&body[..50_000], BOUNDARY, "model"), Search::NeedMore);
+    assert_eq!(find_field(&body[..100_000], BOUNDARY, "model"), Search::NeedMore);
 }
 
 #[test]
@@ -94,11 +78,7 @@ fn the_disposition_may_be_written_in_many_ways() {
         r#"x=";"; name="model""#,
         "name=\"model\"\r\nContent-Type: text/plain; charset=utf-8",
     ] {
-        assert_eq!(
-            model(&form(&[part(disposition, b"m")])),
-            Some(&b"m"[..]),
-            "{disposition}"
-        );
+        assert_eq!(model(&form(&[part(disposition, b"m")])), Some(&b"m"[..]), "{disposition}");
     }
     let lower = format!(
         "--{BOUNDARY}\r\ncontent-type: text/plain\r\ncontent-disposition:form-data;name=\"model\"\r\n\r\nm\r\n--{BOUNDARY}--"
@@ -121,11 +101,7 @@ fn parts_of_another_name_are_not_the_model() {
         "name=\"file\"\r\nContent-Type: x; name=\"model\"",
     ] {
         let body = form(&[part(disposition, b"wrong")]);
-        assert_eq!(
-            find_field(&body, BOUNDARY, "model"),
-            Search::Absent,
-            "{disposition}"
-        );
+        assert_eq!(find_field(&body, BOUNDARY, "model"), Search::Absent, "{disposition}");
         let body = form(&[part(disposition, b"wrong"), part("name=model", b"right")]);
         assert_eq!(model(&body), Some(&b"right"[..]), "{disposition}");
     }
@@ -164,10 +140,7 @@ fn a_body_cut_anywhere_needs_more_until_the_answer_is_sure() {
     for (parts, found) in [
         (vec![part("name=model", b"m-1"), file.clone()], true),
         (vec![file.clone(), part("name=\"model\"", b"m-1")], true),
-        (
-            vec![file.clone(), part("name=model", b""), file.clone()],
-            true,
-        ),
+        (vec![file.clone(), part("name=model", b""), file.clone()], true),
         (vec![file.clone(), part("name=language", b"zh")], false),
         (vec![], false),
     ] {
@@ -180,48 +153,29 @@ fn a_body_cut_anywhere_needs_more_until_the_answer_is_sure() {
 
 #[test]
 fn the_value_is_all_that_stands_between_its_head_and_the_next_line_of_the_boundary() {
-    for content in [
-        "", "m", "a\r\nb", "\r\n", "\r\n\r\n", " spaced ", "--", "--\r\n", "中文",
-    ] {
+    for content in ["", "m", "a\r\nb", "\r\n", "\r\n\r\n", " spaced ", "--", "--\r\n", "中文"] {
         let body = form(&[part("name=model", content.as_bytes())]);
         assert_eq!(model(&body), Some(content.as_bytes()), "{content:?}");
     }
     let shared =
         format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=model\r\n\r\n--{BOUNDARY}--");
-    assert_eq!(
-        model(shared.as_bytes()),
-        Some(&b""[..]),
-        "head and delimiter share a line end"
-    );
+    assert_eq!(model(shared.as_bytes()), Some(&b""[..]), "head and delimiter share a line end");
 }
 
 #[test]
 fn the_end_of_the_form_is_the_end_of_the_search() {
-    let body = [
-        form(&[part("name=x", b"1")]),
-        form(&[part("name=model", b"wrong")]),
-    ]
-    .concat();
+    let body = [form(&[part("name=x", b"1")]), form(&[part("name=model", b"wrong")])].concat();
     assert_eq!(find_field(&body, BOUNDARY, "model"), Search::Absent);
     let garbage = format!("--{BOUNDARY}garbage");
-    assert_eq!(
-        find_field(garbage.as_bytes(), BOUNDARY, "model"),
-        Search::Absent
-    );
+    assert_eq!(find_field(garbage.as_bytes(), BOUNDARY, "model"), Search::Absent);
 }
 
 #[test]
 fn bytes_that_are_no_form_never_hold_the_model() {
     assert_eq!(find_field(b"", BOUNDARY, "model"), Search::NeedMore);
-    assert_eq!(
-        find_field(br#"{"model":"x"}"#, BOUNDARY, "model"),
-        Search::NeedMore
-    );
+    assert_eq!(find_field(br#"{"model":"x"}"#, BOUNDARY, "model"), Search::NeedMore);
     let headless = format!("--{BOUNDARY}\r\n\r\nname=model\r\n--{BOUNDARY}--\r\n");
-    assert_eq!(
-        find_field(headless.as_bytes(), BOUNDARY, "model"),
-        Search::Absent
-    );
+    assert_eq!(find_field(headless.as_bytes(), BOUNDARY, "model"), Search::Absent);
     let binary_head = [
         b"--",
         BOUNDARY.as_bytes(),
@@ -240,23 +194,11 @@ fn the_boundary_is_read_from_the_content_type() {
         ("multipart/form-data; boundary=abc", Some("abc")),
         ("multipart/form-data;boundary=abc", Some("abc")),
         (r#"multipart/form-data; boundary="a b:c""#, Some("a b:c")),
-        (
-            r#"Multipart/Form-Data; charset=utf-8; Boundary = "abc" ; x=y"#,
-            Some("abc"),
-        ),
-        (
-            r#"multipart/form-data; x="; boundary=no"; boundary=yes"#,
-            Some("yes"),
-        ),
+        (r#"Multipart/Form-Data; charset=utf-8; Boundary = "abc" ; x=y"#, Some("abc")),
+        (r#"multipart/form-data; x="; boundary=no"; boundary=yes"#, Some("yes")),
         ("multipart/form-data ; boundary=a=b=", Some("a=b=")),
-        (
-            "multipart/form-data; boundary=----WebKitFormBoundary7MA4YWxkTrZu0gW",
-            Some(BOUNDARY),
-        ),
-        (
-            &format!("multipart/form-data; boundary={longest}"),
-            Some(&*longest),
-        ),
+        ("multipart/form-data; boundary=----WebKitFormBoundary7MA4YWxkTrZu0gW", Some(BOUNDARY)),
+        (&format!("multipart/form-data; boundary={longest}"), Some(&*longest)),
         (&format!("multipart/form-data; boundary={longest}b"), None),
         ("multipart/form-data; boundary=", None),
         (r#"multipart/form-data; boundary="""#, None),

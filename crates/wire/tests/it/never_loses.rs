@@ -22,11 +22,7 @@ fn digests(members: &Members) -> Vec<(String, u64)> {
         value.hash(&mut hasher);
         hasher.finish()
     };
-    members
-        .0
-        .iter()
-        .map(|(name, value)| (name.clone(), digest(value)))
-        .collect()
+    members.0.iter().map(|(name, value)| (name.clone(), digest(value))).collect()
 }
 
 /// The text that is the value of `model`, if there is one.
@@ -45,14 +41,9 @@ fn the_corpus_is_there_and_is_json() {
         assert!(Members::read(bytes).is_ok(), "{name}");
     }
     let has = |needle: &[u8]| all.iter().any(|sample| contains(&sample.bytes, needle));
-    for needle in [
-        &b"\r\n"[..],
-        b"\\ud83d",
-        b"1e400",
-        b"123456789012345678901234567890",
-        b"\\/",
-        b"-0.0",
-    ] {
+    for needle in
+        [&b"\r\n"[..], b"\\ud83d", b"1e400", b"123456789012345678901234567890", b"\\/", b"-0.0"]
+    {
         assert!(has(needle), "{:?} is gone", String::from_utf8_lossy(needle));
     }
 }
@@ -98,10 +89,7 @@ fn a_model_changed_and_changed_back_leaves_the_body_identical() {
 fn a_field_added_and_removed_leaves_the_body_identical() {
     for Sample { name, bytes } in requests() {
         let there = spliced(&bytes, &[Edit::set("x-magpie", "{\"a\":[1]}")]);
-        assert_eq!(
-            there.len(),
-            bytes.len() + if name == "empty_object.json" { 20 } else { 21 }
-        );
+        assert_eq!(there.len(), bytes.len() + if name == "empty_object.json" { 20 } else { 21 });
         let back = spliced(&there, &[Edit::remove("x-magpie")]);
         assert!(back == bytes, "{name} is not what it was");
     }
@@ -111,18 +99,11 @@ fn a_field_added_and_removed_leaves_the_body_identical() {
 fn members_that_are_not_edited_keep_their_digest() {
     let options = r#"{"include_usage":true}"#;
     for Sample { name, bytes } in requests() {
-        let edits = [
-            Edit::set("model", "\"upstream\""),
-            Edit::set("stream_options", options),
-        ];
+        let edits = [Edit::set("model", "\"upstream\""), Edit::set("stream_options", options)];
         let out = spliced(&bytes, &edits);
         let (before, after) = (Members::read(&bytes).unwrap(), Members::read(&out).unwrap());
         let edited = ["model", "stream_options"];
-        assert_eq!(
-            digests(&before.without(&edited)),
-            digests(&after.without(&edited)),
-            "{name}"
-        );
+        assert_eq!(digests(&before.without(&edited)), digests(&after.without(&edited)), "{name}");
         let value = |field: &str| -> Vec<&str> {
             let named = after.0.iter().filter(|(name, _)| name == field);
             named.map(|(_, value)| value.as_str()).collect()
@@ -155,10 +136,7 @@ fn a_cut_body_of_the_corpus_is_never_taken_for_a_whole_one() {
         let whole = bytes.trim_ascii_end().len();
         let step = (whole / 300).max(1);
         for cut in (0..whole).step_by(step).chain([whole - 1]) {
-            assert!(
-                Envelope::scan(&bytes[..cut]).is_err(),
-                "{name} cut at {cut}"
-            );
+            assert!(Envelope::scan(&bytes[..cut]).is_err(), "{name} cut at {cut}");
         }
         assert!(Envelope::scan(&bytes[..whole]).is_ok(), "{name}");
     }

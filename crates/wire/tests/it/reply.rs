@@ -15,11 +15,7 @@ fn look(data: &str) -> Glance {
 }
 
 fn tokens(input: u64, output: u64) -> Option<Usage> {
-    Some(Usage {
-        input,
-        output,
-        ..Usage::default()
-    })
+    Some(Usage { input, output, ..Usage::default() })
 }
 
 #[test]
@@ -27,11 +23,7 @@ fn a_chunk_of_text_says_nothing_but_that_it_has_choices() {
     let chunk = r#"{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,
         "model":"gpt-4o","system_fingerprint":null,"choices":[{"index":0,"delta":{"content":
         "finish_reason usage error"},"logprobs":null,"finish_reason":null}],"usage":null}"#;
-    let wanted = Glance {
-        has_choices: true,
-        has_choices_field: true,
-        ..Glance::default()
-    };
+    let wanted = Glance { has_choices: true, has_choices_field: true, ..Glance::default() };
     assert_eq!(look(chunk), wanted);
 }
 
@@ -116,11 +108,7 @@ fn usage_that_is_nothing_leaves_usage_from_elsewhere_alone() {
         assert_eq!(look(&chunk).usage, tokens(5, 2), "{chunk}");
     }
     for nothing in ["null", "[]", "\"5\"", "5", "false"] {
-        assert_eq!(
-            look(&format!(r#"{{"usage":{nothing}}}"#)).usage,
-            None,
-            "{nothing}"
-        );
+        assert_eq!(look(&format!(r#"{{"usage":{nothing}}}"#)).usage, None, "{nothing}");
     }
 }
 
@@ -166,17 +154,9 @@ fn choices_may_be_null_absent_or_nonsense() {
         (r#"{"choices":1.5}"#, true, false),
         (r#"{"choices":18446744073709551615}"#, true, false),
         (r#"{"choices":[null]}"#, true, true),
-        (
-            r#"{"choices":["a",1,false,[[]],{"finish_reason":null}]}"#,
-            true,
-            true,
-        ),
+        (r#"{"choices":["a",1,false,[[]],{"finish_reason":null}]}"#, true, true),
     ] {
-        let wanted = Glance {
-            has_choices_field: field,
-            has_choices: some,
-            ..Glance::default()
-        };
+        let wanted = Glance { has_choices_field: field, has_choices: some, ..Glance::default() };
         assert_eq!(look(chunk), wanted, "{chunk}");
     }
 }
@@ -184,11 +164,7 @@ fn choices_may_be_null_absent_or_nonsense() {
 #[test]
 fn marks_do_not_hide_the_fields_of_the_dialect() {
     let marks = [mark("usage", None, None), mark("code", None, Some("200"))];
-    let seen = glance(
-        br#"{"code":200,"usage":{"prompt_tokens":1},"choices":[]}"#,
-        &marks,
-    )
-    .unwrap();
+    let seen = glance(br#"{"code":200,"usage":{"prompt_tokens":1},"choices":[]}"#, &marks).unwrap();
     assert_eq!((seen.usage, seen.error), (tokens(1, 0), false));
 }
 
@@ -201,11 +177,7 @@ fn names_with_escapes_are_the_names_they_spell() {
     assert_eq!(seen.usage, tokens(3, 0));
     assert!(look(r#"{"\u0065rror":{"message":"m"}}"#).error_is_openai);
     let marks = [mark("错误", None, None)];
-    assert!(
-        glance(r#"{"\u9519\u8bef":1}"#.as_bytes(), &marks)
-            .unwrap()
-            .error
-    );
+    assert!(glance(r#"{"\u9519\u8bef":1}"#.as_bytes(), &marks).unwrap().error);
 }
 
 #[test]
@@ -250,12 +222,7 @@ fn what_is_not_one_json_object_is_unreadable() {
         b"\xef\xbb\xbf{}",
         b"{\"a\":NaN}",
     ] {
-        assert_eq!(
-            glance(data, &[]),
-            Err(Unreadable),
-            "{:?}",
-            String::from_utf8_lossy(data)
-        );
+        assert_eq!(glance(data, &[]), Err(Unreadable), "{:?}", String::from_utf8_lossy(data));
     }
 }
 
@@ -267,27 +234,15 @@ fn the_streams_of_the_corpus_end_and_count() {
             .filter_map(|event| glance(&event.data?, &[]).ok())
             .collect();
         let finished = ["lf.sse", "crlf.sse", "cr.sse", "tool_calls.sse"].contains(&name);
-        assert_eq!(
-            seen.iter().any(|glance| glance.finished),
-            finished,
-            "{name}"
-        );
+        assert_eq!(seen.iter().any(|glance| glance.finished), finished, "{name}");
         let counted = seen.iter().find_map(|glance| glance.usage);
         assert_eq!(
             counted,
-            if name.len() <= 8 && finished {
-                tokens(5, 2)
-            } else {
-                None
-            },
+            if name.len() <= 8 && finished { tokens(5, 2) } else { None },
             "{name}"
         );
         let failed = ["error_in_stream.sse", "event_names.sse"].contains(&name);
-        assert_eq!(
-            seen.iter().any(|glance| glance.error_is_openai),
-            failed,
-            "{name}"
-        );
+        assert_eq!(seen.iter().any(|glance| glance.error_is_openai), failed, "{name}");
     }
 }
 

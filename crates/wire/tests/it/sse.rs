@@ -32,10 +32,7 @@ fn standard(stream: &[u8]) -> Vec<Seen> {
             name.clear();
             data.clear();
         }
-        let colon = line
-            .iter()
-            .position(|byte| *byte == b':')
-            .unwrap_or(line.len());
+        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
         let mut value = line.get(colon + 1..).unwrap_or_default();
         value = value.strip_prefix(b" ").unwrap_or(value);
         match &line[..colon] {
@@ -86,19 +83,11 @@ fn check(what: &str, stream: &[u8], wanted: &[Seen], cuts: &[usize]) {
     for cut in cuts.iter().copied().chain([stream.len()]) {
         relay.receive(&stream[at..cut]);
         let tail_is_empty = relay.tail.is_empty();
-        assert_eq!(
-            relay.framer.between_events(),
-            tail_is_empty,
-            "{what} at {cut} of {cuts:?}"
-        );
+        assert_eq!(relay.framer.between_events(), tail_is_empty, "{what} at {cut} of {cuts:?}");
         at = cut;
     }
     let whole = Framer::default().complete(stream);
-    assert_eq!(
-        relay.pieces.concat(),
-        stream[..whole],
-        "{what} cut at {cuts:?}"
-    );
+    assert_eq!(relay.pieces.concat(), stream[..whole], "{what} cut at {cuts:?}");
     assert_eq!(relay.tail, stream[whole..], "{what} cut at {cuts:?}");
     let found: Vec<Seen> = relay.pieces.iter().flat_map(|piece| seen(piece)).collect();
     assert_eq!(found, wanted, "{what} cut at {cuts:?}");
@@ -108,38 +97,18 @@ fn check(what: &str, stream: &[u8], wanted: &[Seen], cuts: &[usize]) {
 fn the_corpus_is_there() {
     let all = samples("openai_chat", "sse");
     assert!(all.len() >= 25, "{}", all.len());
-    for needed in [
-        "cr",
-        "crlf",
-        "lf",
-        "bom",
-        "empty",
-        "mixed_line_ends",
-        "chinese_and_emoji",
-    ] {
-        assert!(
-            all.iter()
-                .any(|sample| sample.name == format!("{needed}.sse")),
-            "{needed}"
-        );
+    for needed in ["cr", "crlf", "lf", "bom", "empty", "mixed_line_ends", "chinese_and_emoji"] {
+        assert!(all.iter().any(|sample| sample.name == format!("{needed}.sse")), "{needed}");
     }
     let cr = all.iter().find(|sample| sample.name == "cr.sse").unwrap();
-    assert!(
-        !cr.bytes.contains(&b'\n') && cr.bytes.contains(&b'\r'),
-        "line ends were converted"
-    );
+    assert!(!cr.bytes.contains(&b'\n') && cr.bytes.contains(&b'\r'), "line ends were converted");
 }
 
 #[test]
 fn whole_streams_hold_the_events_of_the_standard() {
     for sample in samples("openai_chat", "sse") {
         let complete = Framer::default().complete(&sample.bytes);
-        assert_eq!(
-            seen(&sample.bytes[..complete]),
-            standard(&sample.bytes),
-            "{}",
-            sample.name
-        );
+        assert_eq!(seen(&sample.bytes[..complete]), standard(&sample.bytes), "{}", sample.name);
     }
 }
 
@@ -155,10 +124,7 @@ fn every_cut_gives_the_same_events() {
 
 #[test]
 fn every_pair_of_cuts_gives_the_same_events() {
-    for sample in samples("openai_chat", "sse")
-        .iter()
-        .filter(|sample| sample.bytes.len() <= 130)
-    {
+    for sample in samples("openai_chat", "sse").iter().filter(|sample| sample.bytes.len() <= 130) {
         let wanted = standard(&sample.bytes);
         for first in 0..=sample.bytes.len() {
             for second in first..=sample.bytes.len() {
@@ -183,21 +149,10 @@ fn byte_by_byte_gives_the_same_events() {
 fn a_crlf_may_come_in_two_pieces() {
     let mut framer = Framer::default();
     assert_eq!(framer.complete(b"data: a\r"), 0);
-    assert!(
-        !framer.between_events(),
-        "the line is over but not the event"
-    );
-    assert_eq!(
-        framer.complete(b"\n\r"),
-        2,
-        "a CR alone may be the whole line end"
-    );
+    assert!(!framer.between_events(), "the line is over but not the event");
+    assert_eq!(framer.complete(b"\n\r"), 2, "a CR alone may be the whole line end");
     assert!(framer.between_events());
-    assert_eq!(
-        framer.complete(b"\n"),
-        1,
-        "the LF belongs to the line end before"
-    );
+    assert_eq!(framer.complete(b"\n"), 1, "the LF belongs to the line end before");
     assert!(framer.between_events());
     assert_eq!(framer.complete(b"\n"), 1, "and this is a blank line");
     assert_eq!(framer.complete(b"data: b\n"), 0);
@@ -238,14 +193,7 @@ fn a_line_that_no_stream_holds_makes_its_event_odd() {
         |stream: &str| -> Vec<bool> { events(stream.as_bytes()).map(|event| event.odd).collect() };
     let usual = "\u{feff}: note\nid: 1\nretry: 5\nevent: e\ndata: x\ndata\n\n:\r\r\n\ndata:";
     assert_eq!(odd(usual), [false, false, false, false]);
-    for line in [
-        "<html>",
-        "{\"error\":{}}",
-        "DATA: x",
-        " data: x",
-        "datas: x",
-        "\u{1f389}",
-    ] {
+    for line in ["<html>", "{\"error\":{}}", "DATA: x", " data: x", "datas: x", "\u{1f389}"] {
         let stream = format!("data: x\n\ndata: 1\n{line}\ndata: 2\n\ndata: x\n\n");
         assert_eq!(odd(&stream), [false, true, false], "{line}");
         assert_eq!(odd(line), [true], "{line}");
@@ -255,34 +203,18 @@ fn a_line_that_no_stream_holds_makes_its_event_odd() {
 #[test]
 fn data_of_one_line_is_borrowed() {
     let all: Vec<Event<'_>> = events(b"data: {\"a\":1}\r\n\r\ndata:[DONE]").collect();
-    let data: Vec<_> = all
-        .iter()
-        .map(|event| event.data.clone().unwrap())
-        .collect();
-    assert!(
-        data.iter()
-            .all(|data| matches!(data, std::borrow::Cow::Borrowed(_)))
-    );
+    let data: Vec<_> = all.iter().map(|event| event.data.clone().unwrap()).collect();
+    assert!(data.iter().all(|data| matches!(data, std::borrow::Cow::Borrowed(_))));
     assert_eq!(data[0].as_ref(), b"{\"a\":1}");
-    assert_eq!(
-        data[1].as_ref(),
-        b"[DONE]",
-        "a last event without its blank line is given too"
-    );
+    assert_eq!(data[1].as_ref(), b"[DONE]", "a last event without its blank line is given too");
 }
 
 #[test]
 fn a_byte_order_mark_counts_on_the_first_line_only() {
     let mark = "\u{feff}";
-    assert_eq!(
-        seen(format!("{mark}data: a\n\n").as_bytes()),
-        [(vec![], b"a".to_vec())]
-    );
+    assert_eq!(seen(format!("{mark}data: a\n\n").as_bytes()), [(vec![], b"a".to_vec())]);
     assert_eq!(seen(format!("event: x\n{mark}data: a\n\n").as_bytes()), []);
-    assert_eq!(
-        seen(format!("data: b\n\n{mark}data: a\n\n").as_bytes()),
-        [(vec![], b"b".to_vec())]
-    );
+    assert_eq!(seen(format!("data: b\n\n{mark}data: a\n\n").as_bytes()), [(vec![], b"b".to_vec())]);
     assert_eq!(seen(format!("{mark}{mark}data: a\n\n").as_bytes()), []);
 }
 

@@ -8,10 +8,7 @@ use proptest::sample::select;
 
 /// Names that members of a random object carry, each with the spellings it may have.
 const NAMES: [(&str, &[&str]); 8] = [
-    (
-        "model",
-        &[r#""model""#, r#""mod\u0065l""#, r#""\u006D\u006fdel""#],
-    ),
+    ("model", &[r#""model""#, r#""mod\u0065l""#, r#""\u006D\u006fdel""#]),
     ("stream_options", &[r#""stream_options""#]),
     ("stream", &[r#""stream""#, r#""\u0073tream""#]),
     ("", &[r#""""#]),
@@ -80,9 +77,8 @@ pub(crate) fn value() -> BoxedStrategy<String> {
         string(),
     ];
     leaf.prop_recursive(4, 24, 4, |inner| {
-        let spaced = (space(), inner, space())
-            .prop_map(|(a, value, b)| format!("{a}{value}{b}"))
-            .boxed();
+        let spaced =
+            (space(), inner, space()).prop_map(|(a, value, b)| format!("{a}{value}{b}")).boxed();
         let member = (space(), string(), space(), spaced.clone())
             .prop_map(|(a, name, b, value)| format!("{a}{name}{b}:{value}"));
         prop_oneof![
@@ -164,9 +160,7 @@ fn member() -> impl Strategy<Value = Member> {
 }
 
 fn name() -> impl Strategy<Value = (&'static str, &'static str)> {
-    let spellings = NAMES
-        .iter()
-        .flat_map(|(name, all)| all.iter().map(|one| (*name, *one)));
+    let spellings = NAMES.iter().flat_map(|(name, all)| all.iter().map(|one| (*name, *one)));
     select(spellings.collect::<Vec<_>>())
 }
 

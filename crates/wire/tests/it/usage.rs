@@ -8,21 +8,13 @@ use wire::reply::glance;
 /// The usage of a reply whose `usage` is this JSON text.
 fn read(usage: &str) -> Option<Usage> {
     let data = format!(r#"{{"choices":[],"usage":{usage}}}"#);
-    glance(data.as_bytes(), &[])
-        .unwrap_or_else(|_| panic!("unreadable: {usage}"))
-        .usage
+    glance(data.as_bytes(), &[]).unwrap_or_else(|_| panic!("unreadable: {usage}")).usage
 }
 
 /// Input, cached read, cache write, output, reasoning.
 fn buckets(usage: &str) -> [u64; 5] {
     let told = read(usage).unwrap_or_else(|| panic!("no usage in {usage}"));
-    [
-        told.input,
-        told.cached_read,
-        told.cache_write,
-        told.output,
-        told.reasoning,
-    ]
+    [told.input, told.cached_read, told.cache_write, told.output, told.reasoning]
 }
 
 #[test]
@@ -89,11 +81,7 @@ fn every_providers_convention_becomes_the_same_buckets() {
             [10, 0, 0, 4, 0],
         ),
         ("nothing", "{}", [0; 5]),
-        (
-            "unknown",
-            r#"{"tokens":7,"queue_time":0.1,"cost":1e400}"#,
-            [0; 5],
-        ),
+        ("unknown", r#"{"tokens":7,"queue_time":0.1,"cost":1e400}"#, [0; 5]),
     ] {
         assert_eq!(buckets(usage), wanted, "{who}");
     }
@@ -102,14 +90,8 @@ fn every_providers_convention_becomes_the_same_buckets() {
 #[test]
 fn parts_larger_than_their_whole_are_cut_to_it() {
     for (usage, wanted) in [
-        (
-            r#"{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":9}}"#,
-            [0, 5, 0, 0, 0],
-        ),
-        (
-            r#"{"prompt_tokens":5,"prompt_cache_hit_tokens":18446744073709551615}"#,
-            [0, 5, 0, 0, 0],
-        ),
+        (r#"{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":9}}"#, [0, 5, 0, 0, 0]),
+        (r#"{"prompt_tokens":5,"prompt_cache_hit_tokens":18446744073709551615}"#, [0, 5, 0, 0, 0]),
         (
             r#"{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":3,"cache_write_tokens":9}}"#,
             [0, 3, 2, 0, 0],
@@ -166,16 +148,7 @@ fn a_count_that_is_no_whole_number_counts_as_nothing_and_hides_nothing() {
 
 #[test]
 fn details_of_an_odd_form_hide_nothing() {
-    for odd in [
-        "null",
-        "[]",
-        "{}",
-        "0",
-        "-1.5",
-        "\"none\"",
-        "true",
-        "{\"cached_tokens\":{}}",
-    ] {
+    for odd in ["null", "[]", "{}", "0", "-1.5", "\"none\"", "true", "{\"cached_tokens\":{}}"] {
         let usage = format!(
             r#"{{"prompt_tokens":6,"prompt_tokens_details":{odd},"completion_tokens":4,
             "completion_tokens_details":{odd},"input_tokens_details":{odd},"output_tokens_details":{odd}}}"#
@@ -187,35 +160,19 @@ fn details_of_an_odd_form_hide_nothing() {
 #[test]
 fn totals_add_up_and_never_overflow() {
     let most = u64::MAX;
-    let usage = Usage {
-        input: 1,
-        cached_read: 2,
-        cache_write: 3,
-        output: 4,
-        reasoning: 5,
-    };
+    let usage = Usage { input: 1, cached_read: 2, cache_write: 3, output: 4, reasoning: 5 };
     assert_eq!((usage.input_total(), usage.output_total()), (6, 9));
-    let usage = Usage {
-        input: most,
-        cached_read: most,
-        cache_write: 1,
-        output: most,
-        reasoning: 1,
-    };
+    let usage =
+        Usage { input: most, cached_read: most, cache_write: 1, output: most, reasoning: 1 };
     assert_eq!((usage.input_total(), usage.output_total()), (most, most));
     let usage =
         read(r#"{"prompt_tokens":18446744073709551615,"completion_tokens":18446744073709551615}"#);
-    assert_eq!(
-        usage.map(|usage| (usage.input_total(), usage.output_total())),
-        Some((most, most))
-    );
+    assert_eq!(usage.map(|usage| (usage.input_total(), usage.output_total())), Some((most, most)));
 }
 
 /// The JSON text of a count, and what it should count as.
 fn count() -> impl Strategy<Value = Option<(String, u64)>> {
-    let odd = select(vec![
-        "-3", "1.5", "1e300", "1e400", "null", "\"12\"", "[]", "{}", "true",
-    ]);
+    let odd = select(vec!["-3", "1.5", "1e300", "1e400", "null", "\"12\"", "[]", "{}", "true"]);
     prop::option::weighted(
         0.8,
         prop_oneof![
