@@ -19,8 +19,9 @@ class Problem(Exception):
 
 
 def local_environment(**extra):
-    """The environment for processes that talk to this machine only: no proxy, no provider key."""
-    strange = re.compile(r"(?i).*(_API_KEY|_BASE_URL)$|^(MAGPIE|PYTEST)_.*")
+    """The environment for processes that talk to this machine only: no proxy, no provider key, no
+    settings of other Pythons or of another Magpie."""
+    strange = re.compile(r"(?i).*(_API_KEY|_BASE_URL)$|^(MAGPIE|PYTEST|PYTHON(?!PYCACHEPREFIX)|NODE)_?.*")
     kept = {
         name: value
         for name, value in os.environ.items()

@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -64,8 +65,8 @@ def version_of(program, least):
         done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as fault:
         raise Problem(f"{program} is needed and does not run: {fault}") from None
-    version = done.stdout.split("(")[0].strip().removeprefix(program).strip().lstrip("v").split()
-    if done.returncode != 0 or not version or int(version[0].split(".")[0]) < least:
+    found = re.search(r"\d+(?=\.)", done.stdout)
+    if done.returncode != 0 or not found or int(found[0]) < least:
         raise Problem(f"{program} {least} or newer is needed; found: {done.stdout.strip()[:80]}")
     return done.stdout
 

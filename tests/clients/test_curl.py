@@ -194,5 +194,9 @@ def test_a_foreign_host_is_refused(upstream):
     for host in ("evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil"):
         reply = curl("-H", f"host: {host}", "-d", BODY)
         assert reply.status == 403 and reply.json["error"]["code"] == "host_not_allowed"
+        reply = curl("--http2-prior-knowledge", "-H", f"host: {host}", "-d", BODY)
+        assert reply.status == 403 and reply.json["error"]["code"] == "host_not_allowed"
+        reply = curl("--request-target", f"http://{host}/v1/chat/completions", "-d", BODY)
+        assert reply.status == 403
     assert upstream.received() == []
     assert curl("-H", "host: localhost:1234", "-d", BODY).status == 200

@@ -38,6 +38,15 @@ def test_several_choices(client):
     assert [choice.index for choice in reply.choices] == [0, 1, 2]
 
 
+def test_large_reply(client):
+    """One that is passed on as it comes, rather than read whole."""
+    raw = client.chat.completions.with_raw_response.create(
+        model="mock/big:3000000", messages=HELLO
+    )
+    assert raw.headers["content-length"] == "3000000"
+    assert set(raw.parse().choices[0].message.content) == {"a"}
+
+
 def test_stream_comes_chunk_by_chunk(client, upstream):
     stream = client.chat.completions.create(model="mock/events:6:100", messages=HELLO, stream=True)
     times, texts = [], []

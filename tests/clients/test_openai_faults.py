@@ -100,6 +100,43 @@ def test_whole_failure(client, model, error, status, code):
     test_failure(client, model, error, status, code, False)
 
 
+@pytest.mark.parametrize(
+    "model, error, status, code",
+    [
+        ("mock/cut:1", openai.InternalServerError, 502, "provider_truncated"),
+        ("mock/status:429:7", openai.RateLimitError, 429, "rate_limit_exceeded"),
+        ("xinghe/error200:baidu", openai.RateLimitError, 429, "336501"),
+        ("hasty/hang", openai.InternalServerError, 504, "provider_timeout"),
+    ],
+)
+def test_embeddings_fail_the_same_way(client, model, error, status, code):
+    with pytest.raises(error) as caught:
+        client.embeddings.create(model=model, input="a")
+    assert (caught.value.status_code, str(caught.value.code)) == (status, code)
+
+
+@pytest.mark.parametrize(
+    "model, error, status",
+    [
+        ("mock/status:401", openai.AuthenticationError, 401),
+        ("mock/status:429:7", openai.RateLimitError, 429),
+        ("mock/html:502", openai.InternalServerError, 502),
+        ("hasty/hang", openai.InternalServerError, 504),
+        ("nowhere/any", openai.InternalServerError, 502),
+    ],
+)
+def test_forwarded_requests_fail_the_same_way(client, model, error, status):
+    with pytest.raises(error) as caught:
+        client.images.generate(model=model, prompt="a magpie")
+    assert caught.value.status_code == status and caught.value.message
+
+
+def test_a_broken_forwarded_reply_is_never_an_answer(client):
+    for model in ("mock/cut:1", "mock/reset:1", "mock/truncated-body", "hasty/stall:1"):
+        with pytest.raises(openai.APIError):
+            client.images.generate(model=model, prompt="a magpie")
+
+
 def test_a_whole_reply_where_a_stream_was_asked_for(client):
     with pytest.raises(openai.InternalServerError) as caught:
         chat(client, "mock/json-for-stream", stream=True)

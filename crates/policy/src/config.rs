@@ -114,7 +114,7 @@ pub struct Cors {
 pub struct ProviderConfig {
     /// The built-in profile to start from (`magpie providers` lists them). Default: the one of the
     /// same name, else `openai-compatible`.
-    #[schemars(extend("x-example" = "openai-compatible"))]
+    #[schemars(extend("x-example" = "xinghe"))]
     pub profile: Option<At<String>>,
     /// The credential. Default: the profile's usual environment variable.
     #[schemars(extend("x-example" = "${XINGHE_API_KEY}"))]

@@ -49,9 +49,10 @@ pub(crate) async fn send<U: Upstream>(
     }
 }
 
-/// When the first event of a stream is due.
-pub(crate) fn first_event(clocks: Clocks, start: Instant) -> Instant {
-    start + (clocks.connect + clocks.first_event).min(clocks.total)
+/// When the first event of a stream is due. How long the client took to send its request is not
+/// taken from the provider's time.
+pub(crate) fn first_event(clocks: Clocks, start: Instant, asked: Instant) -> Instant {
+    (asked + clocks.connect + clocks.first_event).min(start + clocks.total)
 }
 
 /// An attempt that ended without an answer.
@@ -250,13 +251,16 @@ fn cleansed(body: &Bytes, provider: &Provider) -> Bytes {
     }
 }
 
-/// An error inside a stream, as the event that ends it.
-pub(crate) fn error_event(data: &[u8], provider: &Provider) -> Bytes {
+/// An error inside a stream, as the event that ends it; `None` if it can pass as it came.
+pub(crate) fn error_event(data: &[u8], provider: &Provider, is_openai: bool) -> Option<Bytes> {
     let body = Bytes::copy_from_slice(data);
-    let wrapped = wrapped(&body, Code::ErrorInReply.status(), provider);
-    let mut event = BytesMut::with_capacity(wrapped.len() + 8);
+    let body = match is_openai {
+        true => Some(cleansed(&body, provider)).filter(|clean| *clean != body)?,
+        false => wrapped(&body, Code::ErrorInReply.status(), provider),
+    };
+    let mut event = BytesMut::with_capacity(body.len() + 8);
     event.extend_from_slice(b"data: ");
-    event.extend(wrapped.iter().map(|byte| {
+    event.extend(body.iter().map(|byte| {
         if matches!(byte, b'\n' | b'\r') {
             b' '
         } else {
@@ -264,5 +268,5 @@ pub(crate) fn error_event(data: &[u8], provider: &Provider) -> Bytes {
         }
     }));
     event.extend_from_slice(b"\n\n");
-    event.freeze()
+    Some(event.freeze())
 }

@@ -11,7 +11,9 @@ const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-requ
 pub(crate) fn to_upstream(client: &HeaderMap, provider: &Provider) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     for (name, value) in client {
-        if is_common_request(name.as_str()) || provider.forward.allows(name.as_str()) {
+        let name_text = name.as_str();
+        let is_let_through = provider.forward.allows(name_text) && !is_never_request(name_text);
+        if is_common_request(name_text) || is_let_through {
             headers.append(name, value.clone());
         }
     }
@@ -38,6 +40,25 @@ fn is_common_request(name: &str) -> bool {
             | "traceparent"
             | "tracestate"
     )
+}
+
+/// Headers that stay here even if a provider's list lets them through: those of this connection
+/// and its framing, and the client's credentials.
+fn is_never_request(name: &str) -> bool {
+    matches!(
+        name,
+        "host"
+            | "connection"
+            | "content-length"
+            | "transfer-encoding"
+            | "keep-alive"
+            | "te"
+            | "trailer"
+            | "upgrade"
+            | "expect"
+            | "authorization"
+            | "cookie"
+    ) || name.starts_with("proxy-")
 }
 
 /// The headers of a reply that may pass to the client.

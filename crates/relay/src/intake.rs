@@ -68,6 +68,7 @@ pub struct Endpoint {
 /// A [`Fault`] for a path with ambiguous parts (encoded slashes, dot segments, backslashes), for
 /// one outside `/v1/`, and for a method that the operation does not have.
 pub fn endpoint(method: &Method, path: &str) -> Result<Endpoint, Fault> {
+    let path = single_slashes(path);
     if let Some(model) = path
         .strip_prefix("/v1/models/")
         .filter(|model| !model.is_empty())
@@ -79,10 +80,10 @@ pub fn endpoint(method: &Method, path: &str) -> Result<Endpoint, Fault> {
                 operation: Operation::Models,
                 rest,
             }),
-            false => Err(wrong_method(method, path, &allowed)),
+            false => Err(wrong_method(method, &path, &allowed)),
         };
     }
-    let path = normal(path)?;
+    check_path(&path)?;
     let Some(rest) = path
         .strip_prefix("/v1")
         .filter(|rest| rest.starts_with('/') && rest.len() > 1)
@@ -156,9 +157,22 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// A path in normal form: doubled slashes made one (clients make them when a base URL ends in one).
-/// What two readers might understand differently is refused.
-fn normal(path: &str) -> Result<Cow<'_, str>, Fault> {
+/// A path with doubled slashes made one: clients make them when a base URL ends in one.
+fn single_slashes(path: &str) -> Cow<'_, str> {
+    if !path.contains("//") {
+        return Cow::Borrowed(path);
+    }
+    let mut single = String::with_capacity(path.len());
+    for letter in path.chars() {
+        if letter != '/' || !single.ends_with('/') {
+            single.push(letter);
+        }
+    }
+    Cow::Owned(single)
+}
+
+/// Refuses what two readers of a path might understand differently.
+fn check_path(path: &str) -> Result<(), Fault> {
     let invalid = |why: &str| Fault::new(Code::InvalidPath, format!("The path holds {why}."));
     if path
         .bytes()
@@ -180,16 +194,7 @@ fn normal(path: &str) -> Result<Cow<'_, str>, Fault> {
     if path.split('/').any(|segment| matches!(segment, "." | "..")) {
         return Err(invalid("a dot segment"));
     }
-    if !path.contains("//") {
-        return Ok(Cow::Borrowed(path));
-    }
-    let mut single = String::with_capacity(path.len());
-    for letter in path.chars() {
-        if letter != '/' || !single.ends_with('/') {
-            single.push(letter);
-        }
-    }
-    Ok(Cow::Owned(single))
+    Ok(())
 }
 
 /// Refuses bodies that Magpie does not read.

@@ -12,10 +12,7 @@ const CREATED: u64 = 1_750_000_000;
 
 /// The JSON answer for `/models` or `/models/NAME`.
 pub(crate) fn answer(rest: &str, snapshot: &Snapshot) -> Result<String, Fault> {
-    let Some(name) = rest
-        .strip_prefix("/models/")
-        .filter(|name| !name.is_empty())
-    else {
+    let Some(name) = name(rest) else {
         let data: Vec<Value> = snapshot
             .models()
             .iter()
@@ -27,6 +24,12 @@ pub(crate) fn answer(rest: &str, snapshot: &Snapshot) -> Result<String, Fault> {
         Ok(route) => Ok(model(name, &route.provider.id).to_string()),
         Err(unknown) => Err(unknown_model(name, &unknown.nearest)),
     }
+}
+
+/// The name in `/models/NAME`.
+pub(crate) fn name(rest: &str) -> Option<&str> {
+    rest.strip_prefix("/models/")
+        .filter(|name| !name.is_empty())
 }
 
 fn model(name: &str, provider: &str) -> Value {

@@ -7,7 +7,7 @@ use std::task::{Context as Wake, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use policy::{Provider, Route, Snapshot};
 use std::pin::pin;
@@ -20,7 +20,10 @@ use crate::headers::{JSON, is_json};
 use crate::intake::{self, Endpoint};
 use crate::ports::{BoxError, Outgoing, Upstream};
 use crate::prepare;
-use crate::serve::{Answer, Context, PROVIDER, Relay, answer, call, passed, refused, target};
+use crate::reply::ReplyBody;
+use crate::serve::{
+    Answer, Context, Overhead, PROVIDER, Relay, answer, call, passed, refused, target,
+};
 use crate::settle::Outcome;
 
 /// Where a forwarded request goes, and with which body.
@@ -64,6 +67,12 @@ impl<U: Upstream> Relay<U> {
         };
         let (response, head) = self.attempt(&route, deadline, make, context).await?;
         let (parts, body) = response.into_parts();
+        if parts.status.is_success() && body.size_hint().exact() == Some(0) {
+            // No server asks for the end of a body that cannot hold a byte: it is asked for here.
+            attempt::read(body, &route.provider.id, deadline).await?;
+            context.close(Outcome::Complete, parts.status);
+            return Ok(bodiless(&parts, &route, &head));
+        }
         if parts.status.is_success() {
             return Ok(passed(parts, Bytes::new(), body, &route, &head, context));
         }
@@ -81,6 +90,28 @@ impl<U: Upstream> Relay<U> {
             Some(JSON),
         ))
     }
+}
+
+/// An answer without a body, such as one to HEAD, which tells the length of what is not there.
+fn bodiless<B>(
+    parts: &http::response::Parts,
+    route: &Route,
+    head: &Overhead,
+) -> Response<ReplyBody<B>> {
+    let mut response = answer(
+        parts.status,
+        &parts.headers,
+        Bytes::new(),
+        route,
+        head,
+        None,
+    );
+    if let Some(length) = parts.headers.get(header::CONTENT_LENGTH) {
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, length.clone());
+    }
+    response
 }
 
 async fn destination<B>(parts: &Parts, body: B, snapshot: &Snapshot) -> Result<Forwarded, Fault>
@@ -193,6 +224,10 @@ where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<BoxError>,
 {
+    let upload_limit = snapshot.limits.upload;
+    if body.size_hint().lower() > upload_limit as u64 {
+        return Err(intake::too_large(upload_limit));
+    }
     let mut body = Box::pin(body);
     let limit = snapshot.limits.body;
     let mut begun = BytesMut::new();
@@ -212,7 +247,6 @@ where
             None => break None,
         }
     };
-    let upload_limit = snapshot.limits.upload;
     let Some(span) = field else {
         let route = snapshot.direct(only_provider(snapshot)?, "");
         let body = Outgoing::Stream(Box::pin(Upload::new(begun.freeze(), body, upload_limit)));

@@ -120,7 +120,7 @@ impl<U: Upstream> Relay<U> {
         if parts
             .headers
             .get(header::UPGRADE)
-            .is_some_and(|to| to == "websocket")
+            .is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
         {
             return Err(refused(Fault::new(
                 Code::WebSocket,
@@ -132,7 +132,11 @@ impl<U: Upstream> Relay<U> {
             Operation::Chat | Operation::Completion | Operation::Embedding => {
                 self.generate(endpoint, parts, body, context).await
             }
-            Operation::Models if !parts.headers.contains_key(PROVIDER) => {
+            // One model is looked up here and nowhere else: its decoded name is no path.
+            Operation::Models
+                if !parts.headers.contains_key(PROVIDER)
+                    || models::name(&endpoint.rest).is_some() =>
+            {
                 let answer = models::answer(&endpoint.rest, &context.snapshot).map_err(refused)?;
                 context.close(Outcome::Complete, StatusCode::OK);
                 Ok(json(StatusCode::OK, answer))
@@ -166,7 +170,7 @@ impl<U: Upstream> Relay<U> {
             record.stream = ask.stream;
         });
         let due = match ask.stream {
-            true => attempt::first_event(ask.route.clocks, context.start),
+            true => attempt::first_event(ask.route.clocks, context.start, Instant::now()),
             false => context.start + ask.route.clocks.total,
         };
         let target = target(endpoint, parts, &ask.route).map_err(refused)?;
@@ -358,6 +362,7 @@ where
         route: Arc::clone(&ask.route),
         clocks: ask.route.clocks,
         start: context.start,
+        asked: context.start + head.before,
         hide_usage: ask.hide_usage,
         language: context.language,
         shed: Rc::clone(&context.shed),

@@ -39,6 +39,8 @@ pub(crate) struct Rules {
     pub(crate) clocks: Clocks,
     /// When the request came.
     pub(crate) start: Instant,
+    /// When the provider was asked.
+    pub(crate) asked: Instant,
     /// Keep the chunk with nothing but token counts from the client.
     pub(crate) hide_usage: bool,
     pub(crate) language: Language,
@@ -63,6 +65,8 @@ pub(crate) struct Tap<B> {
     saw_event: bool,
     finished: bool,
     done: bool,
+    /// The last byte passed was CR, so an LF that follows is the other half of its line end.
+    after_cr: bool,
     settlement: Settlement,
 }
 
@@ -85,7 +89,8 @@ where
     B: Body<Data = Bytes, Error = Failure> + Unpin,
 {
     pub(crate) fn new(body: B, rules: Rules, settlement: Settlement) -> Self {
-        let timer = Box::pin(sleep_until(first_event(rules.clocks, rules.start)));
+        let due = first_event(rules.clocks, rules.start, rules.asked);
+        let timer = Box::pin(sleep_until(due));
         Self {
             body: Some(body),
             rules,
@@ -98,6 +103,7 @@ where
             saw_event: false,
             finished: false,
             done: false,
+            after_cr: false,
             settlement,
         }
     }
@@ -110,7 +116,7 @@ where
     /// The next bytes for the client; `None` when the stream is over.
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         while let Some(body) = &mut self.body {
-            if self.rules.shed.get() {
+            if self.rules.shed.get() && !self.done {
                 let fault = Fault::new(Code::ShuttingDown, "Magpie is stopping.");
                 return Poll::Ready(Some(self.fail(Outcome::Shed, &fault)));
             }
@@ -134,7 +140,9 @@ where
     /// The part of new bytes that may leave now.
     fn pass(&mut self, mut chunk: Bytes) -> Bytes {
         if self.done || chunk.is_empty() {
-            return Bytes::new();
+            // Behind the end nothing passes but the other half of its own line end.
+            let half = std::mem::take(&mut self.after_cr) && chunk.first() == Some(&b'\n');
+            return chunk.slice(..usize::from(half));
         }
         let complete = self.framer.complete(&chunk);
         let rest = chunk.split_off(complete);
@@ -155,10 +163,11 @@ where
 
     /// The beginning of an event that has grown too large to be held back.
     fn overflow(&mut self) -> Bytes {
-        if self.is_over() || (!self.oversized && self.tail.len() <= TAIL) {
+        if self.is_over() || self.done || (!self.oversized && self.tail.len() <= TAIL) {
             return Bytes::new();
         }
         self.oversized = true;
+        self.saw_event = true;
         self.silent_since = None;
         self.tail.split().freeze()
     }
@@ -166,34 +175,18 @@ where
     /// Looks at whole events, but the first `skip`, and takes out what the client must not see.
     fn look(&mut self, bytes: Bytes, skip: usize) -> Bytes {
         let mut hidden: Vec<Range<usize>> = Vec::new();
-        let mut seen = 0;
+        // What is skipped is the rest of an event that has passed in parts.
+        let mut seen = skip as u64;
         let mut last = None;
         for event in events(&bytes).skip(skip) {
             let (start, end) = event.span;
             match self.judge(&event) {
                 Verdict::Pass => seen += u64::from(event.data.is_some()),
                 Verdict::Hide => hidden.push(start..end),
-                Verdict::Last => {
-                    self.done = true;
-                    last = Some((end, Bytes::new()));
+                verdict => {
+                    last = Some((verdict, start, end));
+                    break;
                 }
-                Verdict::LastError => {
-                    self.stop(Outcome::ProviderError);
-                    last = Some((end, Bytes::new()));
-                }
-                Verdict::Error(event) => {
-                    self.stop(Outcome::ProviderError);
-                    last = Some((start, event));
-                }
-                Verdict::Broken => {
-                    let id = &self.rules.route.provider.id;
-                    let message = format!("{id} sent an event that cannot be read.");
-                    let fault = Fault::new(Code::Malformed, message);
-                    last = Some((start, self.fail(Outcome::Truncated, &fault)));
-                }
-            }
-            if last.is_some() {
-                break;
             }
         }
         if seen > 0 {
@@ -201,9 +194,40 @@ where
             self.silent_since = None;
             self.settlement.saw_events(seen, Instant::now());
         }
-        match last {
-            Some((end, event)) => joined(without(bytes.slice(..end), &hidden), event),
-            None => without(bytes, &hidden),
+        let Some((verdict, start, end)) = last else {
+            return without(bytes, &hidden);
+        };
+        self.after_cr = bytes.ends_with(b"\r") && end == bytes.len();
+        let (end, event) = self.last(verdict, start, end);
+        joined(without(bytes.slice(..end), &hidden), event)
+    }
+
+    /// The verdict on the last event that is looked at: up to where the bytes may leave, and what
+    /// takes the place of the rest.
+    fn last(&mut self, verdict: Verdict, start: usize, end: usize) -> (usize, Bytes) {
+        match verdict {
+            Verdict::Pass | Verdict::Hide => (end, Bytes::new()),
+            Verdict::Last => {
+                self.done = true;
+                self.silent_since = None;
+                // The answer is whole: a client that leaves now has all of it.
+                self.settlement.close(Outcome::Complete);
+                (end, Bytes::new())
+            }
+            Verdict::LastError => {
+                self.stop(Outcome::ProviderError);
+                (end, Bytes::new())
+            }
+            Verdict::Error(event) => {
+                self.stop(Outcome::ProviderError);
+                (start, event)
+            }
+            Verdict::Broken => {
+                let id = &self.rules.route.provider.id;
+                let message = format!("{id} sent an event that cannot be read.");
+                let fault = Fault::new(Code::Malformed, message);
+                (start, self.fail(Outcome::Truncated, &fault))
+            }
         }
     }
 
@@ -226,9 +250,9 @@ where
             return Verdict::Broken;
         };
         if seen.error || event.name == b"error" {
-            return match seen.error_is_openai {
-                true => Verdict::LastError,
-                false => Verdict::Error(error_event(data, provider)),
+            return match error_event(data, provider, seen.error_is_openai) {
+                None => Verdict::LastError,
+                Some(event) => Verdict::Error(event),
             };
         }
         self.finished |= seen.finished;
@@ -256,7 +280,7 @@ where
         if self.is_over() {
             return out;
         }
-        if self.done || (end.is_ok() && self.finished) {
+        if self.done || (end.is_ok() && self.finished && !self.oversized) {
             self.stop(Outcome::Complete);
             return out;
         }
@@ -298,7 +322,7 @@ where
         let due = match (self.done, self.saw_event) {
             (true, _) => since + GRACE_AFTER_DONE,
             (false, true) => since + clocks.idle,
-            (false, false) => first_event(clocks, self.rules.start),
+            (false, false) => first_event(clocks, self.rules.start, self.rules.asked),
         }
         .min(self.rules.start + clocks.total);
         // The timer is only moved when it would ring too late: most events never touch it.

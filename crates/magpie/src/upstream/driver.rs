@@ -86,7 +86,9 @@ impl Driver {
         let result = loop {
             let failure = self.advance();
             let result = waiting(failure);
-            if result.is_ready() || !self.signal.happened.load(Ordering::Acquire) {
+            // A connection that has ended leaves what happened last for nobody to look at.
+            let more = self.is_open() && self.signal.happened.load(Ordering::Acquire);
+            if result.is_ready() || !more {
                 break result;
             }
         };

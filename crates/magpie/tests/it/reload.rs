@@ -135,7 +135,7 @@ fn bounds_and_access_are_those_of_the_new_configuration() {
     let (upstream, magpie) = served();
     let config = config(&upstream, "first");
     magpie.reload(&format!("{config}limits: {{ body: 1KiB }}\ncors: {{ origins: ['https://a.example'] }}\n"));
-    let large = chat("which", false).replace("hi", &"a".repeat(2000));
+    let large = chat("which", false).replace("\"hi\"", &format!("\"{}\"", "a".repeat(2000)));
     magpie.post(CHAT, &large).assert_error(413, "body_too_large");
     let page = [("origin", "https://a.example")];
     assert_eq!(magpie.call("GET", "/v1/models", &page, "").status(), 200);

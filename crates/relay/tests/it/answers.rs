@@ -122,10 +122,7 @@ async fn an_answer_of_more_than_a_mebibyte_is_passed_as_it_comes() {
     let half = "x".repeat(700 << 10);
     let front = format!("{{\"data\":\"{half}");
     let back = format!("{half}\"}}");
-    let reply = Reply::json(front.clone())
-        .data(back.clone())
-        .wait(seconds(10))
-        .data("  ");
+    let reply = Reply::json(front.clone()).data(back.clone()).wait(seconds(10)).data("  ");
     let world = World::lab([reply]);
     let frames = world.ask(chat(ASK)).await.frames().await;
     assert!(frames[0].0 < seconds(1), "before its end has come");
@@ -153,9 +150,8 @@ async fn an_answer_that_says_it_is_large_is_passed_from_its_first_byte_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_large_answer_that_breaks_off_breaks_off_for_the_client() {
-    let reply = Reply::json("x".repeat(2 << 20))
-        .wait(seconds(1))
-        .fail(FailureKind::Cut);
+    let half = "x".repeat(700 << 10);
+    let reply = Reply::json(half.clone()).data(half).wait(seconds(1)).fail(FailureKind::Cut);
     let world = World::lab([reply]);
     let mut answer = world.ask(chat(ASK)).await;
     let mut failed = false;
@@ -182,9 +178,7 @@ async fn json_for_a_request_that_wants_a_stream_becomes_502() {
 #[tokio::test(start_paused = true)]
 async fn an_error_for_a_request_that_wants_a_stream_keeps_its_status() {
     let said = r#"{"error":{"message":"no credit","type":"x","param":null,"code":"y"}}"#;
-    let reply = Reply::status(402)
-        .header("content-type", "application/json")
-        .data(said);
+    let reply = Reply::status(402).header("content-type", "application/json").data(said);
     let world = World::lab([reply]);
     let (status, body) = world.chat(ASK_STREAM).await;
     assert_eq!((status.as_u16(), body.as_str()), (402, said));

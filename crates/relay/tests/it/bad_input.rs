@@ -6,9 +6,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::scripted::{Reply, ScriptBody};
-use crate::world::{
-    ASK, LAB, World, bodiless, chat, get, post, seconds, upload, with_header,
-};
+use crate::world::{ASK, LAB, World, bodiless, chat, get, post, seconds, upload, with_header};
 
 /// The error a request is refused with, after checks that hold for every refusal.
 async fn refused(world: &World, request: http::Request<ScriptBody>, code: &str) -> (u16, Value) {
@@ -111,7 +109,11 @@ async fn fields_of_a_wrong_kind_are_refused_by_name() {
         (r#""model":7"#, "model", "`model` has to be a string, not a number."),
         (r#""model":["chat"]"#, "model", "not an array."),
         (r#""model":true"#, "model", "not a boolean."),
-        (r#""model":"chat","stream":"true""#, "stream", "`stream` has to be true or false, not a string."),
+        (
+            r#""model":"chat","stream":"true""#,
+            "stream",
+            "`stream` has to be true or false, not a string.",
+        ),
         (r#""model":"chat","stream":1"#, "stream", "not a number."),
         (r#""model":"\ud800""#, "model", "`model` has to be a string"),
     ] {
@@ -124,12 +126,9 @@ async fn fields_of_a_wrong_kind_are_refused_by_name() {
 
 #[tokio::test(start_paused = true)]
 async fn fields_that_are_read_may_stand_only_once() {
-    for (name, value) in [
-        ("model", "\"chat\""),
-        ("messages", "[1]"),
-        ("stream", "true"),
-        ("stream_options", "{}"),
-    ] {
+    for (name, value) in
+        [("model", "\"chat\""), ("messages", "[1]"), ("stream", "true"), ("stream_options", "{}")]
+    {
         let body = format!(
             r#"{{"{name}":{value},"model":"chat","messages":[1],"stream":true,"stream_options":{{}}}}"#
         );
@@ -232,10 +231,7 @@ async fn a_body_that_pauses_too_long_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_breaks_off_is_refused() {
-    let script = Reply::status(200)
-        .data("{\"model\":")
-        .wait(seconds(1))
-        .fail(FailureKind::Cut);
+    let script = Reply::status(200).data("{\"model\":").wait(seconds(1)).fail(FailureKind::Cut);
     let world = World::lab([]);
     let request = upload("/v1/chat/completions", &script);
     let (status, error) = refused(&world, request, "body_cut").await;

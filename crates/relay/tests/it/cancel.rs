@@ -119,10 +119,7 @@ fn assert_pending(future: impl Future) {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_has_to_end_because_the_process_stops_says_so() {
-    let reply = Reply::stream()
-        .data(chunk("a"))
-        .wait(seconds(50))
-        .data([FINISH, DONE].concat());
+    let reply = Reply::stream().data(chunk("a")).wait(seconds(50)).data([FINISH, DONE].concat());
     let world = World::lab([reply]);
     let mut answer = world.ask(chat(ASK_STREAM)).await;
     answer.next().await.unwrap().unwrap();

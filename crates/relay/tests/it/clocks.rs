@@ -47,7 +47,10 @@ async fn a_stream_whose_head_does_not_come_is_given_up_with_504() {
     assert_eq!(status, 504);
     assert_near(start.elapsed(), seconds(11));
     let error = error_in(&body);
-    assert_eq!((error["code"].as_str(), error["type"].as_str()), (Some("provider_timeout"), Some("upstream_error")));
+    assert_eq!(
+        (error["code"].as_str(), error["type"].as_str()),
+        (Some("provider_timeout"), Some("upstream_error"))
+    );
     assert_timed_out(&world, 504);
 }
 
@@ -216,10 +219,7 @@ async fn a_client_that_sends_slowly_takes_nothing_from_the_providers_time() {
     for piece in ASK_STREAM.as_bytes().chunks(ASK_STREAM.len() / 5 + 1) {
         body = body.data(piece.to_vec()).wait(seconds(7));
     }
-    let reply = Reply::stream()
-        .after(seconds(5))
-        .wait(seconds(3))
-        .data([FINISH, DONE].concat());
+    let reply = Reply::stream().after(seconds(5)).wait(seconds(3)).data([FINISH, DONE].concat());
     let world = World::of(&clocks(), [reply]);
     let answer = world.ask(upload("/v1/chat/completions", &body)).await;
     assert_eq!(answer.status, 200);

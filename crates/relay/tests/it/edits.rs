@@ -44,17 +44,12 @@ async fn defaults_are_added_behind_the_last_member() {
 #[tokio::test(start_paused = true)]
 async fn defaults_never_override_what_the_client_sent_not_even_null() {
     let body = r#"{"model":"plain","messages":[1],"user":"u","temperature":null,"top_p":1e-1}"#;
-    let expected = body
-        .replace("\"plain\"", "\"m\"")
-        .replace("\"u\"", "\"provider\"");
+    let expected = body.replace("\"plain\"", "\"m\"").replace("\"u\"", "\"provider\"");
     assert_eq!(chat(body).await, expected);
     let twice = r#"{"model":"plain","messages":[1],"temperature":1,"temperature":2,"top_p":0}"#;
     let sent = chat(twice).await;
     assert!(!sent.contains("0.6"), "{sent}");
-    assert!(
-        sent.contains(r#""temperature":1,"temperature":2,"top_p":0"#),
-        "{sent}"
-    );
+    assert!(sent.contains(r#""temperature":1,"temperature":2,"top_p":0"#), "{sent}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -66,10 +61,7 @@ async fn a_default_counts_as_sent_in_any_spelling_of_its_name() {
 #[tokio::test(start_paused = true)]
 async fn a_member_of_an_inner_object_is_no_member_of_the_request() {
     let sent = chat(r#"{"model":"plain","messages":[{"temperature":2,"logit_bias":1}]}"#).await;
-    assert!(
-        sent.contains(r#""messages":[{"temperature":2,"logit_bias":1}]"#),
-        "{sent}"
-    );
+    assert!(sent.contains(r#""messages":[{"temperature":2,"logit_bias":1}]"#), "{sent}");
     assert!(sent.contains(r#""temperature":0.6"#), "{sent}");
 }
 
@@ -140,15 +132,10 @@ providers:
   xinghe: { api_key: sk-test-xinghe }
 ";
     let world = World::of(yaml, []);
-    world
-        .chat(r#"{"model":"xinghe/ernie-4.5-turbo-128k","messages":[1]}"#)
-        .await;
+    world.chat(r#"{"model":"xinghe/ernie-4.5-turbo-128k","messages":[1]}"#).await;
     assert_eq!(
         world.upstream.call().text(),
         r#"{"model":"ernie-4.5-turbo-128k","messages":[1],"temperature":0.6}"#
     );
-    assert_eq!(
-        world.upstream.call().target,
-        "/llm/lmapi/v3/chat/completions"
-    );
+    assert_eq!(world.upstream.call().target, "/llm/lmapi/v3/chat/completions");
 }

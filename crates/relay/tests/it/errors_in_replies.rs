@@ -4,7 +4,9 @@ use relay::Outcome;
 use serde_json::Value;
 
 use crate::scripted::Reply;
-use crate::world::{ASK, ASK_STREAM, DONE, FINISH, KEY, LAB, World, chat, chunk, error_in, last_error};
+use crate::world::{
+    ASK, ASK_STREAM, DONE, FINISH, KEY, LAB, World, chat, chunk, error_in, last_error,
+};
 
 /// Providers whose profiles say how they tell errors.
 const MARKED: &str = "
@@ -59,7 +61,8 @@ async fn baidus_codes_become_statuses() {
 
 #[tokio::test(start_paused = true)]
 async fn minimaxs_base_resp_becomes_an_error() {
-    let reply = r#"{"id":"1","choices":null,"base_resp":{"status_code":1002,"status_msg":"rate limit"}}"#;
+    let reply =
+        r#"{"id":"1","choices":null,"base_resp":{"status_code":1002,"status_msg":"rate limit"}}"#;
     let (status, error, _) = judged("mini", reply).await;
     assert_eq!(status, 429);
     assert_eq!(error["code"], "1002");
@@ -80,7 +83,9 @@ async fn the_marks_of_one_provider_are_not_those_of_another() {
 
 #[tokio::test(start_paused = true)]
 async fn an_openai_error_under_status_200_passes_as_it_came_with_a_status_of_its_own() {
-    for (code, status) in [("\"x\"", 502), ("null", 502), ("429", 429), ("\"404\"", 404), ("200", 502), ("999", 502)] {
+    for (code, status) in
+        [("\"x\"", 502), ("null", 502), ("429", 429), ("\"404\"", 404), ("200", 502), ("999", 502)]
+    {
         let said = format!(
             r#"{{ "error" : {{"message":"m 你","type":"t","param":null,"code":{code},"more":1.10}} }}"#
         );
@@ -102,7 +107,9 @@ async fn an_error_that_is_a_text_is_put_into_an_object() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_the_provider_echoes_is_taken_out() {
-    let said = format!(r#"{{"error":{{"message":"bad key {KEY}","type":"t","param":null,"code":"401"}}}}"#);
+    let said = format!(
+        r#"{{"error":{{"message":"bad key {KEY}","type":"t","param":null,"code":"401"}}}}"#
+    );
     let world = World::lab([Reply::json(said.clone())]);
     let (status, body) = world.chat(ASK).await;
     assert_eq!(status, 401);
@@ -116,7 +123,7 @@ async fn a_key_that_the_provider_echoes_is_taken_out() {
 /// The last event of a stream that holds an error, and its record.
 async fn streamed(yaml: &str, model: &str, event: &str) -> (String, World) {
     let stream = [&chunk("a"), event, &chunk("never seen"), FINISH, DONE].concat();
-    let world = World::of(yaml, [Reply::stream().data(stream)]);
+    let world = World::of(yaml, [Reply::stream().data(stream).hang()]);
     let (status, answer) = world.chat(ask(model, true)).await;
     assert_eq!(status, 200);
     assert!(answer.starts_with(&chunk("a")), "{answer}");
@@ -169,7 +176,9 @@ async fn an_event_called_error_is_one_whatever_it_holds() {
 #[tokio::test(start_paused = true)]
 async fn a_key_that_the_provider_echoes_in_a_stream_is_taken_out() {
     for event in [
-        format!("data: {{\"error\":{{\"message\":\"bad {KEY}\",\"type\":\"t\",\"param\":null,\"code\":\"c\"}}}}\n\n"),
+        format!(
+            "data: {{\"error\":{{\"message\":\"bad {KEY}\",\"type\":\"t\",\"param\":null,\"code\":\"c\"}}}}\n\n"
+        ),
         format!("data: {{\"error_code\":110,\"error_msg\":\"bad {KEY}\"}}\n\n"),
     ] {
         let (answer, _) = streamed(LAB, "chat", &event).await;

@@ -3,7 +3,9 @@
 use http::HeaderName;
 
 use crate::scripted::Reply;
-use crate::world::{ASK, ASK_STREAM, DONE, FINISH, KEY, World, chat, get, millis, post, with_header};
+use crate::world::{
+    ASK, ASK_STREAM, DONE, FINISH, KEY, World, chat, get, millis, post, with_header,
+};
 
 /// Headers that a client may send and no provider may see.
 const NEVER_UP: [(&str, &str); 22] = [

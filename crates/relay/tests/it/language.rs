@@ -52,8 +52,7 @@ fn every_fault_is_one_readable_object_and_one_event_in_both_languages() {
     for code in CODES {
         for language in [Language::En, Language::Zh] {
             let fault = Fault::new(code, "It \"broke\"\n你.").param("x\"y");
-            let json: serde_json::Value =
-                serde_json::from_str(&fault.to_json(language)).unwrap();
+            let json: serde_json::Value = serde_json::from_str(&fault.to_json(language)).unwrap();
             let error = &json["error"];
             assert!(error["message"].as_str().unwrap().starts_with("It \"broke\"\n你."));
             assert_eq!(error["param"], "x\"y");

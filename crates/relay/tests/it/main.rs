@@ -1,11 +1,6 @@
 //! Tests of the crate `relay`: whole requests in memory, on a clock that does not run by itself.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests may panic"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
 
 mod access;
 mod answers;

@@ -94,10 +94,7 @@ async fn an_event_that_grows_large_in_one_piece_passes_too() {
     let event = large(90 * KIB);
     let (front, back) = event.as_bytes().split_at(event.len() - 40);
     let rest = [back, FINISH.as_bytes(), DONE.as_bytes()].concat();
-    let reply = Reply::stream()
-        .data(front.to_vec())
-        .wait(seconds(1))
-        .data(rest.clone());
+    let reply = Reply::stream().data(front.to_vec()).wait(seconds(1)).data(rest.clone());
     let world = World::lab([reply]);
     let frames = world.ask(chat(ASK_STREAM)).await.frames().await;
     assert_eq!(frames.len(), 2);

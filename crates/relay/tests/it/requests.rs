@@ -33,8 +33,8 @@ const NASTY: [&str; 9] = [
 
 /// The requests of the corpus that `wire` keeps.
 fn corpus() -> Vec<(String, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../wire/fixtures/openai_chat/requests");
+    let folder =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../wire/fixtures/openai_chat/requests");
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -79,11 +79,7 @@ async fn the_corpus_reaches_the_provider_byte_for_byte() {
         let world = World::with(&snapshot, []);
         let keeps = model_of(&body).is_some_and(|model| !model.is_empty());
         // Embeddings check nothing of their input, so that every body of the corpus can pass.
-        world
-            .ask(post("/v1/embeddings", body.clone()))
-            .await
-            .read()
-            .await;
+        world.ask(post("/v1/embeddings", body.clone())).await.read().await;
         if keeps {
             assert_eq!(world.upstream.call().body, body, "{name}");
             compared += 1;
@@ -103,11 +99,7 @@ async fn only_the_bytes_of_the_model_change_when_it_is_called_otherwise_upstream
             "providers:\n  lab: {{ profile: vllm }}\nmodels:\n  {alias}: \"lab/新 \\\"name\\\"\"\n"
         );
         let world = World::of(&yaml, []);
-        world
-            .ask(post("/v1/embeddings", body.clone()))
-            .await
-            .read()
-            .await;
+        world.ask(post("/v1/embeddings", body.clone())).await.read().await;
         let sent = world.upstream.call().body;
         assert_eq!(model_of(&sent).unwrap(), "新 \"name\"", "{name}");
         let (old, new) = changed(&body, &sent);
@@ -159,11 +151,8 @@ async fn a_body_that_arrives_in_pieces_is_the_same_as_one_that_arrives_whole() {
     for cut in 0..=body.len() {
         let world = World::of(AS_IT_IS, []);
         let (front, back) = body.split_at(cut);
-        let script = Reply::status(200)
-            .data(front.to_vec())
-            .wait(millis(1))
-            .data("")
-            .data(back.to_vec());
+        let script =
+            Reply::status(200).data(front.to_vec()).wait(millis(1)).data("").data(back.to_vec());
         let request = upload("/v1/chat/completions", &script);
         world.ask(request).await.read().await;
         assert_eq!(world.upstream.call().body, body, "cut at {cut}");
@@ -228,10 +217,8 @@ fn json() -> impl Strategy<Value = String> {
             prop::collection::vec(inner.clone(), 0..4)
                 .prop_map(|items| format!("[{}]", items.join(" , "))),
             prop::collection::vec(("[a-z]{0,3}", inner), 0..4).prop_map(|members| {
-                let members: Vec<_> = members
-                    .iter()
-                    .map(|(name, value)| format!("\"{name}\" :{value}"))
-                    .collect();
+                let members: Vec<_> =
+                    members.iter().map(|(name, value)| format!("\"{name}\" :{value}")).collect();
                 format!("{{{}}}", members.join(",\n"))
             }),
         ]

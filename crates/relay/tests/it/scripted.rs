@@ -50,9 +50,7 @@ impl Reply {
 
     /// A JSON reply of status 200.
     pub(crate) fn json(text: impl Into<Bytes>) -> Self {
-        Self::status(200)
-            .header("content-type", "application/json")
-            .data(text)
+        Self::status(200).header("content-type", "application/json").data(text)
     }
 
     /// The head of an event stream.
@@ -76,8 +74,7 @@ impl Reply {
     /// A header of the reply.
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
         let name = HeaderName::from_static(name);
-        self.headers
-            .append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        self.headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         self
     }
 
@@ -158,10 +155,7 @@ struct Guard {
 impl Guard {
     fn new(fates: &Rc<Fates>) -> Self {
         fates.open.set(fates.open.get() + 1);
-        Self {
-            fates: Rc::clone(fates),
-            over: false,
-        }
+        Self { fates: Rc::clone(fates), over: false }
     }
 
     fn end(&mut self) {
@@ -192,10 +186,7 @@ pub(crate) struct Scripted {
 
 impl Scripted {
     pub(crate) fn new(replies: impl IntoIterator<Item = Reply>) -> Self {
-        Self {
-            replies: RefCell::new(replies.into_iter().collect()),
-            ..Self::default()
-        }
+        Self { replies: RefCell::new(replies.into_iter().collect()), ..Self::default() }
     }
 
     /// Everything it was sent.
@@ -269,17 +260,9 @@ pub(crate) struct ScriptBody {
 impl ScriptBody {
     fn new(reply: &Reply, guard: Guard) -> Self {
         let start = Instant::now();
-        let steps: VecDeque<_> = reply
-            .steps
-            .iter()
-            .map(|(at, step)| (start + *at, step.clone()))
-            .collect();
-        let mut body = Self {
-            steps,
-            sleep: None,
-            length: None,
-            guard,
-        };
+        let steps: VecDeque<_> =
+            reply.steps.iter().map(|(at, step)| (start + *at, step.clone())).collect();
+        let mut body = Self { steps, sleep: None, length: None, guard };
         body.length = reply.sized.then(|| body.left());
         if body.steps.is_empty() {
             body.guard.end();

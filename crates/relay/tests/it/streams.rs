@@ -4,9 +4,7 @@ use bytes::Bytes;
 use relay::Outcome;
 
 use crate::scripted::Reply;
-use crate::world::{
-    ASK, ASK_STREAM, DONE, FINISH, LAB, World, chat, chunk, millis, post, seconds,
-};
+use crate::world::{ASK, ASK_STREAM, DONE, FINISH, LAB, World, chat, chunk, millis, post, seconds};
 
 #[tokio::test(start_paused = true)]
 async fn each_event_leaves_as_soon_as_it_is_complete() {
@@ -32,12 +30,7 @@ async fn each_event_leaves_as_soon_as_it_is_complete() {
     let comment_and_end = [": keep-alive\n\n", FINISH].concat();
     assert_eq!(
         sent,
-        [
-            event.as_bytes(),
-            event.as_bytes(),
-            comment_and_end.as_bytes(),
-            DONE.as_bytes()
-        ]
+        [event.as_bytes(), event.as_bytes(), comment_and_end.as_bytes(), DONE.as_bytes()]
     );
 }
 
@@ -66,10 +59,7 @@ async fn comments_leave_at_once_too() {
     let world = World::lab([reply]);
     let frames = world.ask(chat(ASK_STREAM)).await.frames().await;
     let sent: Vec<&[u8]> = frames.iter().map(|(_, data)| &data[..]).collect();
-    assert_eq!(
-        sent,
-        [b": one\n\n" as &[u8], b":\n\n", [FINISH, DONE].concat().as_bytes()]
-    );
+    assert_eq!(sent, [b": one\n\n" as &[u8], b":\n\n", [FINISH, DONE].concat().as_bytes()]);
     assert_eq!(world.record().events, 1);
 }
 
@@ -88,10 +78,7 @@ async fn what_piled_up_leaves_in_one_piece() {
 #[tokio::test(start_paused = true)]
 async fn an_event_in_one_piece_is_not_copied() {
     let event = Bytes::from(chunk("a"));
-    let reply = Reply::stream()
-        .data(event.clone())
-        .wait(millis(1))
-        .data([FINISH, DONE].concat());
+    let reply = Reply::stream().data(event.clone()).wait(millis(1)).data([FINISH, DONE].concat());
     let world = World::lab([reply]);
     let frames = world.ask(chat(ASK_STREAM)).await.frames().await;
     assert_eq!(frames[0].1.as_ptr(), event.as_ptr());
@@ -142,9 +129,7 @@ async fn the_head_of_a_stream_says_that_it_is_one() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_is_one_whatever_else_its_content_type_says() {
     for kind in ["text/event-stream; charset=utf-8", "Text/Event-Stream"] {
-        let reply = Reply::status(200)
-            .header("content-type", kind)
-            .data([FINISH, DONE].concat());
+        let reply = Reply::status(200).header("content-type", kind).data([FINISH, DONE].concat());
         let world = World::lab([reply]);
         let answer = world.ask(chat(ASK_STREAM)).await;
         assert_eq!(answer.header("content-type"), Some(kind));

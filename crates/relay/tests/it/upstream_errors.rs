@@ -99,7 +99,9 @@ async fn an_error_without_a_body_still_says_what_happened() {
 #[tokio::test(start_paused = true)]
 async fn a_key_that_the_provider_echoes_never_reaches_the_client() {
     for body in [
-        format!(r#"{{"error":{{"message":"Incorrect API key: {KEY}.","type":"t","param":null,"code":"c"}}}}"#),
+        format!(
+            r#"{{"error":{{"message":"Incorrect API key: {KEY}.","type":"t","param":null,"code":"c"}}}}"#
+        ),
         format!(r#"{{"error_code":110,"error_msg":"{KEY}","again":"{KEY}"}}"#),
         format!("<p>Authorization: Bearer {KEY}</p>"),
     ] {
@@ -143,10 +145,7 @@ async fn an_error_response_that_breaks_off_is_a_broken_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_response_is_read_up_to_a_bound() {
-    let reply = Reply::status(500)
-        .data("x".repeat(900 << 10))
-        .data("y".repeat(900 << 10))
-        .hang();
+    let reply = Reply::status(500).data("x".repeat(900 << 10)).data("y".repeat(900 << 10)).hang();
     let world = World::lab([reply]);
     let (status, error) = world.ask(chat(ASK)).await.error().await;
     assert_eq!((status, error["code"].as_str()), (500, Some("provider_error")));
@@ -157,9 +156,7 @@ async fn an_error_response_is_read_up_to_a_bound() {
 #[tokio::test(start_paused = true)]
 async fn an_event_stream_with_an_error_status_is_an_error() {
     let event = "data: {\"error\":{\"message\":\"m\"}}\n\n";
-    let reply = Reply::status(400)
-        .header("content-type", "text/event-stream")
-        .data(event);
+    let reply = Reply::status(400).header("content-type", "text/event-stream").data(event);
     let world = World::lab([reply]);
     let (status, error) = world.ask(chat(ASK_STREAM)).await.error().await;
     assert_eq!(status, 400);

@@ -65,10 +65,7 @@ async fn other_keys_of_the_options_are_kept() {
             r#"{"include_obfuscation":false, "k":[1.10]}"#,
             r#"{"include_obfuscation":false, "k":[1.10],"include_usage":true}"#,
         ),
-        (
-            r#"{"include_usage":false,"x":1}"#,
-            r#"{"include_usage":true,"x":1}"#,
-        ),
+        (r#"{"include_usage":false,"x":1}"#, r#"{"include_usage":true,"x":1}"#),
         (r#"{"include_usage":null}"#, r#"{"include_usage":true}"#),
         (r"{ }", r#"{"include_usage":true }"#),
         ("null", r#"{"include_usage":true}"#),
@@ -96,7 +93,8 @@ async fn options_of_a_wrong_kind_are_left_for_the_provider_to_refuse() {
 #[tokio::test(start_paused = true)]
 async fn options_that_stand_twice_are_refused() {
     for body in [
-        r#"{"model":"chat","messages":[1],"stream":true,"stream_options":{},"stream_options":{}}"#.to_owned(),
+        r#"{"model":"chat","messages":[1],"stream":true,"stream_options":{},"stream_options":{}}"#
+            .to_owned(),
         asking_with(r#"{"include_usage":true,"include_usage":false}"#),
     ] {
         let world = World::lab([]);
@@ -109,10 +107,7 @@ async fn options_that_stand_twice_are_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_provider_that_is_never_to_be_asked_is_not() {
-    let yaml = LAB.replace(
-        "    models:",
-        "    stream_usage: never_ask\n    models:",
-    );
+    let yaml = LAB.replace("    models:", "    stream_usage: never_ask\n    models:");
     let (sent, shown, world) = exchange(&yaml, ASK_STREAM).await;
     assert_eq!(sent, None);
     assert!(shown, "what it tells by itself passes");
@@ -139,10 +134,8 @@ async fn nobody_is_asked_when_the_answer_is_not_streamed() {
 
 #[tokio::test(start_paused = true)]
 async fn counts_beside_choices_are_never_kept_from_the_client() {
-    let last = FINISH.replace(
-        "]}\n\n",
-        "],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3}}\n\n",
-    );
+    let last =
+        FINISH.replace("]}\n\n", "],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":3}}\n\n");
     let world = World::lab([Reply::stream().data([&chunk("a"), &last, DONE].concat())]);
     let (_, answer) = world.chat(ASK_STREAM).await;
     assert_eq!(answer, [&chunk("a"), &last, DONE].concat());
@@ -166,10 +159,7 @@ async fn the_counts_are_kept_from_the_client_wherever_the_stream_is_cut() {
     let snapshot = crate::world::snapshot(LAB);
     for cut in 1..stream.len() {
         let (front, back) = stream.as_bytes().split_at(cut);
-        let reply = Reply::stream()
-            .data(front.to_vec())
-            .wait(millis(5))
-            .data(back.to_vec());
+        let reply = Reply::stream().data(front.to_vec()).wait(millis(5)).data(back.to_vec());
         let world = World::with(&snapshot, [reply]);
         let (_, answer) = world.chat(ASK_STREAM).await;
         assert_eq!(answer, expected, "cut at {cut}");

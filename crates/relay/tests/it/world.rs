@@ -82,10 +82,7 @@ impl World {
     }
 
     /// A world with a snapshot that is there already.
-    pub(crate) fn with(
-        snapshot: &Arc<Snapshot>,
-        replies: impl IntoIterator<Item = Reply>,
-    ) -> Self {
+    pub(crate) fn with(snapshot: &Arc<Snapshot>, replies: impl IntoIterator<Item = Reply>) -> Self {
         let upstream = Rc::new(Scripted::new(replies));
         let log = Rc::new(Log::default());
         Self {
@@ -109,12 +106,7 @@ impl World {
             shed: Rc::clone(&self.shed),
         };
         let (parts, body) = Box::pin(self.relay.serve(request)).await.into_parts();
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            body,
-            start,
-        }
+        Answer { status: parts.status, headers: parts.headers, body, start }
     }
 
     /// Sends a chat request and reads the whole answer.
@@ -251,9 +243,7 @@ pub(crate) fn with_header(
     value: &str,
 ) -> Request<ScriptBody> {
     let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
-    request
-        .headers_mut()
-        .append(HeaderName::from_static(name), value);
+    request.headers_mut().append(HeaderName::from_static(name), value);
     request
 }
 

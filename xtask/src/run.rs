@@ -1,0 +1,54 @@
+//! Running other programs: the tests, and all that has to pass.
+
+use std::process::Command;
+
+use crate::{generate, root, tidy};
+
+/// Every test. The Rust ones start what they need themselves; those of real clients are driven by
+/// a Python script that installs the clients beside the build.
+pub(crate) fn test(args: &[String]) -> Result<(), String> {
+    let only = match args {
+        [] => None,
+        [flag, what] if flag == "--only" => Some(what.as_str()),
+        _ => return Err(String::from("usage: cargo xtask test [--only clients|rust]")),
+    };
+    if !matches!(only, None | Some("clients" | "rust")) {
+        return Err(String::from("--only takes clients or rust"));
+    }
+    if only != Some("clients") {
+        call("cargo", &["test", "--locked", "--workspace"])?;
+    }
+    if only != Some("rust") {
+        clients()?;
+    }
+    Ok(())
+}
+
+fn clients() -> Result<(), String> {
+    call("cargo", &["build", "--locked", "-p", "magpie", "-p", "testkit"])?;
+    let built = root().join("target/debug");
+    let path = |name: &str| built.join(name).to_string_lossy().into_owned();
+    let (magpie, upstream) = (path("magpie"), path("scripted-upstream"));
+    let script = root().join("tests/clients/run.py").to_string_lossy().into_owned();
+    call("python3", &[&script, "--magpie", &magpie, "--upstream", &upstream])
+}
+
+/// What has to pass before a change lands.
+pub(crate) fn ci() -> Result<(), String> {
+    call("cargo", &["fmt", "--all", "--check"])?;
+    tidy::run()?;
+    generate::run(true)?;
+    call("cargo", &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    test(&[])
+}
+
+/// Runs a program in the checkout and waits for it.
+pub(crate) fn call(program: &str, args: &[&str]) -> Result<(), String> {
+    println!("xtask: {program} {}", args.join(" "));
+    let status = Command::new(program)
+        .args(args)
+        .current_dir(root())
+        .status()
+        .map_err(|fault| format!("{program} cannot be run: {fault}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{program} {}: {status}", args.join(" "))) }
+}

@@ -1,0 +1,146 @@
+//! The house rules that no compiler checks.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::root;
+
+/// Lines of a source file.
+const MAX_LINES: usize = 500;
+/// Crates that must not come in: a second TLS or crypto provider, or an unkept parser.
+const BANNED: [&str; 6] = ["ring", "openssl", "openssl-sys", "native-tls", "serde_yaml", "reqwest"];
+/// What a crate may not depend on, by layer: the invariants of ARCHITECTURE.md.
+const LAYERS: [(&str, &[&str]); 4] = [
+    ("wire", &["tokio", "hyper", "http", "providers", "policy", "relay"]),
+    ("providers", &["tokio", "hyper", "http", "policy", "relay"]),
+    ("policy", &["tokio", "hyper", "relay"]),
+    ("relay", &["hyper", "hyper-util", "rustls", "magpie"]),
+];
+
+/// Checks every rule; all breaches at once.
+pub(crate) fn run() -> Result<(), String> {
+    let breaches = breaches()?;
+    match breaches.is_empty() {
+        true => Ok(()),
+        false => Err(format!("tidy:\n{}", breaches.join("\n"))),
+    }
+}
+
+fn breaches() -> Result<Vec<String>, String> {
+    let mut breaches = Vec::new();
+    for path in tracked()? {
+        let full = root().join(&path);
+        let Ok(text) = fs::read_to_string(&full) else { continue };
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("rs") => source(&path, &text, &mut breaches),
+            Some("md") => links(&path, &text, &mut breaches),
+            _ => {}
+        }
+    }
+    layers(&mut breaches)?;
+    banned(&mut breaches)?;
+    Ok(breaches)
+}
+
+/// The files under version control, and those about to be.
+fn tracked() -> Result<Vec<PathBuf>, String> {
+    let listed = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root())
+        .output()
+        .map_err(|fault| format!("git: {fault}"))?;
+    Ok(String::from_utf8_lossy(&listed.stdout).lines().map(PathBuf::from).collect())
+}
+
+fn source(path: &Path, text: &str, breaches: &mut Vec<String>) {
+    let shown = path.display();
+    let lines = text.lines().count();
+    if lines > MAX_LINES {
+        breaches.push(format!("{shown}: {lines} lines; a file has at most {MAX_LINES}"));
+    }
+    if !text.starts_with("//!") {
+        breaches.push(format!("{shown}: a file opens with //! and what it is for"));
+    }
+    if path.ends_with("tidy.rs") {
+        return;
+    }
+    for (number, line) in text.lines().enumerate() {
+        for unwanted in ["#[ignore", "todo!(", "unimplemented!(", "TODO", "FIXME"] {
+            if line.contains(unwanted) {
+                breaches.push(format!("{shown}:{}: {unwanted} is not left behind", number + 1));
+            }
+        }
+    }
+}
+
+/// Links between pages of the project have to lead somewhere.
+fn links(path: &Path, text: &str, breaches: &mut Vec<String>) {
+    let folder = root().join(path).parent().map(Path::to_owned).unwrap_or_default();
+    for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        let file = target.split('#').next().unwrap_or_default();
+        let is_local = !file.is_empty() && !file.contains("://") && !file.starts_with("mailto:");
+        if is_local && !folder.join(file).exists() {
+            breaches.push(format!("{}: the link to {target} leads nowhere", path.display()));
+        }
+    }
+}
+
+fn layers(breaches: &mut Vec<String>) -> Result<(), String> {
+    for (name, forbidden) in LAYERS {
+        let path = root().join("crates").join(name).join("Cargo.toml");
+        let text = fs::read_to_string(&path).map_err(|fault| format!("{name}: {fault}"))?;
+        let dependencies = text.split("[dependencies]").nth(1).unwrap_or_default();
+        let dependencies = dependencies.split("\n[").next().unwrap_or_default();
+        for line in dependencies.lines() {
+            let dependency = line.split(['.', ' ', '=']).next().unwrap_or_default();
+            if forbidden.contains(&dependency) {
+                breaches.push(format!("crates/{name} may not depend on {dependency}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Looks at what is really built: the lock file also names what no feature asks for.
+fn banned(breaches: &mut Vec<String>) -> Result<(), String> {
+    let listed = Command::new("cargo")
+        .args(["tree", "--locked", "--workspace", "--target", "all", "--prefix", "none"])
+        .args(["-e", "normal,build,dev", "--format", "{p}"])
+        .current_dir(root())
+        .output()
+        .map_err(|fault| format!("cargo tree: {fault}"))?;
+    if !listed.status.success() {
+        return Err(String::from_utf8_lossy(&listed.stderr).into_owned());
+    }
+    let text = String::from_utf8_lossy(&listed.stdout);
+    let packages: BTreeSet<(&str, &str)> = text
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            Some((words.next()?, words.next()?))
+        })
+        .collect();
+    for name in BANNED {
+        if packages.iter().any(|(known, _)| *known == name) {
+            breaches.push(format!("{name} has come in, which is banned"));
+        }
+    }
+    for single in ["rustls", "hyper", "h2", "tokio"] {
+        if packages.iter().filter(|(known, _)| *known == single).count() > 1 {
+            breaches.push(format!("{single} is there in several versions"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_house_is_tidy() {
+        assert_eq!(breaches().unwrap(), Vec::<String>::new());
+    }
+}
