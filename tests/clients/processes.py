@@ -11,8 +11,6 @@ import tempfile
 import time
 from pathlib import Path
 
-PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-
 
 class Problem(Exception):
     """Why a run cannot go on, in words for a person."""
@@ -21,12 +19,11 @@ class Problem(Exception):
 def local_environment(**extra):
     """The environment for processes that talk to this machine only: no proxy, no provider key, no
     settings of other Pythons or of another Magpie."""
-    strange = re.compile(r"(?i).*(_API_KEY|_BASE_URL)$|^(MAGPIE|PYTEST|PYTHON(?!PYCACHEPREFIX)|NODE)_?.*")
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name.lower() not in PROXIES and not strange.match(name)
-    }
+    strange = re.compile(
+        r"(?i)(.*_API_KEY|.*_BASE_URL|(http|https|all|no)_proxy"
+        r"|(MAGPIE|OPENAI|PYTEST|NODE)_.*|PYTHON(?!PYCACHEPREFIX).*)"
+    )
+    kept = {name: value for name, value in os.environ.items() if not strange.fullmatch(name)}
     return kept | {"NO_PROXY": "*"} | extra
 
 

@@ -219,8 +219,8 @@ def run_suites(suites, magpie, upstream):
 
 def arguments():
     parser = argparse.ArgumentParser(description="Runs real clients against a built Magpie.")
-    parser.add_argument("--magpie", required=True, type=Path, help="the program magpie")
-    parser.add_argument("--upstream", required=True, type=Path, help="the program scripted-upstream")
+    for name, program in (("--magpie", "magpie"), ("--upstream", "scripted-upstream")):
+        parser.add_argument(name, required=True, type=Path, help=f"the program {program}")
     parser.add_argument("--only", action="append", choices=SUITES, help="run no other; repeatable")
     options = parser.parse_args()
     for program in (options.magpie, options.upstream):

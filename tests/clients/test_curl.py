@@ -147,8 +147,8 @@ def test_several_requests_on_one_connection():
 
 def test_websockets_are_declined():
     reply = curl(
-        *("-H", "connection: Upgrade", "-H", "upgrade: websocket", "-H", "sec-websocket-version: 13"),
-        *("-H", "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="),
+        *("-H", "connection: Upgrade", "-H", "upgrade: websocket"),
+        *("-H", "sec-websocket-version: 13", "-H", "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="),
         url=f"{MAGPIE}/v1/responses",
     )
     assert reply.status == 404 and reply.json["error"]["code"] == "websocket_unsupported"
@@ -191,12 +191,15 @@ def test_other_pages_may_not(upstream):
 
 
 def test_a_foreign_host_is_refused(upstream):
-    for host in ("evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil"):
-        reply = curl("-H", f"host: {host}", "-d", BODY)
-        assert reply.status == 403 and reply.json["error"]["code"] == "host_not_allowed"
-        reply = curl("--http2-prior-knowledge", "-H", f"host: {host}", "-d", BODY)
-        assert reply.status == 403 and reply.json["error"]["code"] == "host_not_allowed"
-        reply = curl("--request-target", f"http://{host}/v1/chat/completions", "-d", BODY)
-        assert reply.status == 403
+    models = f"{MAGPIE}/v1/models"
+    for host in ("evil.example", "evil.example:80", "localhost.evil.example", "127.0.0.1.evil"):
+        replies = [
+            curl("-H", f"host: {host}", "-d", BODY),
+            curl("--request-target", f"http://{host}/v1/chat/completions", "-d", BODY),
+            # Without a body: this curl may lose an answer that comes before its body is read.
+            curl("--http2-prior-knowledge", "-H", f"host: {host}", url=models),
+        ]
+        for reply in replies:
+            assert reply.status == 403 and reply.json["error"]["code"] == "host_not_allowed"
     assert upstream.received() == []
     assert curl("-H", "host: localhost:1234", "-d", BODY).status == 200

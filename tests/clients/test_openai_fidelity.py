@@ -17,7 +17,8 @@ NASTY = r"""{ "zeta" : null,
   "seed":123456789012345678901234567890, "temperature" : 0.70000000000000000001, "top_p": 1e-7,
   "penalty": -0.0, "huge": 1E+400, "model" :  "MODEL" , "messages":[
     {"role":"system","content":"\u00e9\/\u4f60\ud83d\ude00 \ud800 \u0000\t","name":"a\"b"},
-    {"content":[{"type":"image_url","image_url":{"url":"https:\/\/x.invalid\/a.png"}}],"role":"user"},
+    {"content":[{"type":"image_url","image_url":{"url":"https:\/\/x.invalid\/a.png"}}],
+      "role":"user"},
     {"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function",
       "function":{"name":"f","arguments":"{\"a\" :1.0,\n\"b\":\"\\u00e9\"}"}}]}
   ],

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use notify::{RecursiveMode, Watcher};
-use policy::{Settings, Snapshot};
+use policy::{Problem, Settings, Snapshot};
 use relay::Recorder;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::{Builder, LocalOptions};
@@ -61,10 +61,11 @@ pub(crate) fn run(source: Source) -> Result<ExitCode, String> {
         connections: Arc::new(AtomicUsize::new(0)),
     };
     let workers = start(listeners, &shared, &settings, &log)?;
-    let _ = io::stdout().write_all(banner.as_bytes());
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|fault| fault.to_string())?;
-    let result = runtime.block_on(control(source, &shared, &phase, workers, &settings));
+    let result = runtime.block_on(control(source, &shared, &phase, workers, &settings, &banner));
+    // A worker that could not be ended is not waited for.
+    runtime.shutdown_background();
     log.finish();
     result
         .map(|()| ExitCode::SUCCESS)
@@ -147,20 +148,27 @@ async fn control(
     phase: &watch::Sender<Phase>,
     workers: Vec<Worker>,
     settings: &Settings,
+    banner: &str,
 ) -> io::Result<()> {
     let mut stop = Stop::new()?;
     let mut hangup = signal(SignalKind::hangup())?;
     let (changed, mut changes) = mpsc::channel(1);
     let _watcher = watch_file(&source, changed);
     let mut current = source.text().unwrap_or_default();
+    // Whoever reads this may send signals.
+    let _ = io::stdout().write_all(banner.as_bytes());
     loop {
         tokio::select! {
             _ = stop.wait() => break,
-            _ = hangup.recv() => reload(&source, shared, settings, &mut current, true),
+            _ = hangup.recv() => reload(&source, source.text(), shared, settings, &mut current),
             Some(()) = changes.recv() => {
+                // A file that is being written reads as a part of itself, and an empty one would
+                // do. If this was a part, the rest is another change, which is still to be told.
+                let seen = source.text();
                 sleep(SETTLE).await;
-                while changes.try_recv().is_ok() {}
-                reload(&source, shared, settings, &mut current, false);
+                if seen == source.text() && seen.as_ref() != Ok(&current) {
+                    reload(&source, seen, shared, settings, &mut current);
+                }
             }
         }
     }
@@ -243,21 +251,17 @@ fn watch_file(source: &Source, changed: mpsc::Sender<()>) -> Option<notify::Reco
 /// Swaps the configuration whole, or keeps the one there is.
 fn reload(
     source: &Source,
+    text: Result<String, Vec<Problem>>,
     shared: &Shared,
     settings: &Settings,
     current: &mut String,
-    always: bool,
 ) {
-    let read = source.text().and_then(|text| {
-        if text == *current && !always {
-            return Ok(None);
-        }
+    let read = text.and_then(|text| {
         current.clone_from(&text);
-        source.resolve(&text).map(Some)
+        source.resolve(&text)
     });
     match read {
-        Ok(None) => {}
-        Ok(Some(snapshot)) => {
+        Ok(snapshot) => {
             let before = (settings.listen, settings.workers);
             if (snapshot.settings.listen, snapshot.settings.workers) != before {
                 note("a new address or number of workers takes a restart");

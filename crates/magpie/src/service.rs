@@ -43,6 +43,16 @@ impl Service {
         request: Request<Incoming>,
         shed: &Rc<Cell<bool>>,
     ) -> Response<Body> {
+        let mut response = self.respond(request, shed).await;
+        // The API has given its own already, which is also in the log.
+        if !response.headers().contains_key("x-request-id") {
+            let id = RequestId::new().to_header();
+            response.headers_mut().insert("x-request-id", id);
+        }
+        response
+    }
+
+    async fn respond(&self, request: Request<Incoming>, shed: &Rc<Cell<bool>>) -> Response<Body> {
         let start = Instant::now();
         let snapshot = self.snapshot.load_full();
         let (parts, body) = request.into_parts();
@@ -86,6 +96,5 @@ fn refused(fault: &Fault, language: Language) -> Response<Body> {
         header::CONTENT_TYPE,
         http::HeaderValue::from_static("application/json"),
     );
-    headers.insert("x-request-id", RequestId::new().to_header());
     response
 }

@@ -17,10 +17,9 @@ use policy::Snapshot;
 use relay::{Recorder, Relay};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::local::LocalExecutor;
 use crate::pages::State;
 use crate::service::Service;
 use crate::stalls::Stalls;
@@ -41,6 +40,8 @@ const MAX_STREAMS: u32 = 256;
 const STREAM_WINDOW: u32 = 64 << 10;
 /// How often an HTTP/2 client is asked whether it is alive.
 const PING: Duration = Duration::from_secs(20);
+/// What is left for a first request, which may be on its way, once the process is told to stop.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 /// Rest after a failed accept: the process has run out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often idle connections to providers are looked through.
@@ -152,17 +153,20 @@ fn accept(stream: TcpStream, service: &Rc<Service>, shared: &Shared, open: &Rc<C
 
 /// Says that there are too many connections, where that costs nothing.
 async fn turn_away(mut stream: TcpStream) {
-    const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n\
-        connection: close\r\ncontent-type: application/json\r\ncontent-length: 115\r\n\r\n\
-        {\"error\":{\"message\":\"Too many connections. Try again.\",\"type\":\"server_error\",\
-        \"param\":null,\"code\":\"too_many_connections\"}}";
-    let _ = timeout(Duration::from_secs(1), stream.write_all(BUSY)).await;
+    const BODY: &str = "{\"error\":{\"message\":\"Too many connections. Try again.\",\
+        \"type\":\"server_error\",\"param\":null,\"code\":\"too_many_connections\"}}";
+    let busy = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{BODY}",
+        BODY.len(),
+    );
+    let _ = timeout(Duration::from_secs(1), stream.write_all(busy.as_bytes())).await;
 }
 
 /// Drives a connection, and tells it when the process is stopping. A macro, because the two kinds of
 /// connection share no trait.
 macro_rules! watched {
-    ($connection:ident, $phase:ident, $shed:ident) => {{
+    ($connection:ident, $phase:ident, $shed:ident, $streams:ident) => {{
         let mut phase = $phase;
         loop {
             tokio::select! {
@@ -175,6 +179,7 @@ macro_rules! watched {
                     Phase::Draining => $connection.as_mut().graceful_shutdown(),
                     Phase::Shedding => {
                         $shed.set(true);
+                        $streams.notify_waiters();
                         $connection.as_mut().graceful_shutdown();
                     }
                 },
@@ -185,10 +190,13 @@ macro_rules! watched {
 
 /// Serves one connection to its end.
 async fn converse(stream: TcpStream, service: Rc<Service>, phase: watch::Receiver<Phase>) {
-    let Ok(Some(version)) = timeout(HEAD_TIMEOUT, version_of(&stream)).await else {
-        return;
+    let version = tokio::select! {
+        version = timeout(HEAD_TIMEOUT, version_of(&stream)) => version.ok().flatten(),
+        () = last_chance(phase.clone()) => None,
     };
+    let Some(version) = version else { return };
     let shed = Rc::new(Cell::new(false));
+    let streams = Rc::new(Notify::new());
     let handler = {
         let shed = Rc::clone(&shed);
         service_fn(move |request| {
@@ -207,10 +215,10 @@ async fn converse(stream: TcpStream, service: Rc<Service>, phase: watch::Receive
                 .max_header_size(MAX_HEADER_BYTES)
                 .serve_connection(stream, handler);
             let mut connection = std::pin::pin!(connection);
-            watched!(connection, phase, shed);
+            watched!(connection, phase, shed, streams);
         }
         Version::Http2 => {
-            let connection = http2::Builder::new(LocalExecutor)
+            let connection = http2::Builder::new(Streams(Rc::clone(&streams)))
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(MAX_STREAMS)
                 .initial_stream_window_size(STREAM_WINDOW)
@@ -219,8 +227,38 @@ async fn converse(stream: TcpStream, service: Rc<Service>, phase: watch::Receive
                 .keep_alive_interval(PING)
                 .serve_connection(stream, handler);
             let mut connection = std::pin::pin!(connection);
-            watched!(connection, phase, shed);
+            watched!(connection, phase, shed, streams);
         }
+    }
+}
+
+/// Ends when a connection that has asked for nothing has had the time to, after the process was
+/// told to stop.
+async fn last_chance(mut phase: watch::Receiver<Phase>) {
+    let _ = phase.wait_for(|phase| *phase != Phase::Running).await;
+    sleep(LAST_CHANCE).await;
+}
+
+/// Runs the streams of one HTTP/2 connection, each a task, and wakes them all when they have to
+/// end: one whose provider is silent would not notice.
+#[derive(Clone)]
+struct Streams(Rc<Notify>);
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future + 'static,
+{
+    fn execute(&self, stream: F) {
+        let shedding = Rc::clone(&self.0);
+        tokio::task::spawn_local(async move {
+            let mut stream = std::pin::pin!(stream);
+            tokio::select! {
+                biased;
+                _ = stream.as_mut() => return,
+                () = shedding.notified() => {}
+            }
+            stream.await;
+        });
     }
 }
 

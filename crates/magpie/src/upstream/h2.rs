@@ -16,7 +16,7 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use relay::{Call, Failure, FailureKind, Outgoing};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
+use tokio::time::{Instant, interval};
 
 use super::NetworkBody;
 use super::h1::{Chain, failure};
@@ -30,6 +30,9 @@ const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 /// How often a connection is asked whether it is alive, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(15);
+/// How often a new connection is looked at for the provider's settings, which are on their way and
+/// of which nothing tells when they are there.
+const LOOK: Duration = Duration::from_millis(1);
 /// How long a connection may be without a stream.
 const IDLE: Duration = Duration::from_secs(50);
 
@@ -47,7 +50,8 @@ struct Use {
 }
 
 impl Http2 {
-    /// Begins to speak HTTP/2.
+    /// Begins to speak HTTP/2, up to the provider's word on how many streams it allows: before
+    /// that, a burst would all go to one connection and wait there.
     pub(super) async fn begin<S>(stream: S) -> hyper::Result<Self>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -56,17 +60,30 @@ impl Http2 {
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_max_send_streams(0)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .handshake(TokioIo::new(stream))
             .await?;
+        let mut connection = Box::pin(connection);
+        let mut look = interval(LOOK);
+        let allowed = poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(end) = connection.as_mut().poll(cx) {
+                    return Poll::Ready(end.map(|()| 0));
+                }
+                match connection.current_max_send_streams().min(MAX_STREAMS) {
+                    0 => std::task::ready!(look.poll_tick(cx)),
+                    allowed => return Poll::Ready(Ok(allowed)),
+                };
+            }
+        });
         let use_ = Rc::new(Use {
             streams: Cell::new(0),
-            allowed: Cell::new(MAX_STREAMS),
+            allowed: Cell::new(allowed.await?),
             idle_since: Cell::new(Instant::now()),
         });
         let told = Rc::clone(&use_);
-        let mut connection = Box::pin(connection);
         // It ends by itself when the provider closes it or the last sender is dropped.
         tokio::task::spawn_local(poll_fn(move |cx| {
             let end = connection.as_mut().poll(cx).map(drop);
