@@ -2,11 +2,7 @@
 //!
 //! Gateway on core 0, upstream and load generator on core 1; rounds interleaved; medians. CPU
 //! time is the scheduler's own count (ns), summed over the gateway's processes and threads.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a tool that prints a table"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool that prints a table")]
 
 mod gateway;
 mod process;
@@ -51,20 +47,12 @@ pub(crate) struct Places {
 }
 
 fn options(args: &[String]) -> Result<Options, String> {
-    let mut options = Options {
-        quick: false,
-        gate: false,
-        build: true,
-        rounds: 3,
-        kinds: Kind::ALL.to_vec(),
-    };
+    let mut options =
+        Options { quick: false, gate: false, build: true, rounds: 3, kinds: Kind::ALL.to_vec() };
     let mut rounds = None;
     let mut args = args.iter();
     while let Some(arg) = args.next() {
-        let mut value = || {
-            args.next()
-                .ok_or_else(|| format!("{arg}: a value is missing\n{USAGE}"))
-        };
+        let mut value = || args.next().ok_or_else(|| format!("{arg}: a value is missing\n{USAGE}"));
         match arg.as_str() {
             "--quick" => options.quick = true,
             "--gate" => options.gate = true,
@@ -72,9 +60,7 @@ fn options(args: &[String]) -> Result<Options, String> {
             "--rounds" => rounds = Some(value()?.parse().map_err(|_| USAGE.to_owned())?),
             "--only" => {
                 let names = value()?.split(',').map(Kind::named);
-                options.kinds = names
-                    .collect::<Option<_>>()
-                    .ok_or_else(|| USAGE.to_owned())?;
+                options.kinds = names.collect::<Option<_>>().ok_or_else(|| USAGE.to_owned())?;
             }
             _ => return Err(USAGE.to_owned()),
         }
@@ -96,10 +82,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let target = target.unwrap_or_else(|| root.join("target"));
     let scratch = std::env::temp_dir().join(format!("magpie-bench-{}", std::process::id()));
-    let places = Places {
-        programs: target.join("release"),
-        scratch,
-    };
+    let places = Places { programs: target.join("release"), scratch };
     options.kinds.retain(|kind| match kind.missing(&places) {
         Some(hint) => {
             eprintln!("bench: without {}: {hint}", kind.name());
@@ -144,9 +127,7 @@ fn root() -> Result<PathBuf, String> {
     match std::env::var_os("CARGO_MANIFEST_DIR") {
         Some(dir) => {
             let parent = Path::new(&dir).parent();
-            parent
-                .map(Path::to_path_buf)
-                .ok_or_else(|| "xtask has no parent folder".to_owned())
+            parent.map(Path::to_path_buf).ok_or_else(|| "xtask has no parent folder".to_owned())
         }
         None => std::env::current_dir().map_err(|error| error.to_string()),
     }
@@ -159,35 +140,20 @@ fn build(root: &Path) -> Result<(), String> {
         .current_dir(root)
         .status()
         .map_err(|error| format!("cargo: {error}"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err("the build failed".to_owned())
-    }
+    if status.success() { Ok(()) } else { Err("the build failed".to_owned()) }
 }
 
 /// All rounds over all gateways, interleaved.
 fn measure(options: &Options, places: &Places) -> Result<Results, String> {
-    let plan = if options.quick {
-        Plan::quick()
-    } else {
-        Plan::full()
-    };
+    let plan = if options.quick { Plan::quick() } else { Plan::full() };
     let mock = Mock::start(places)?;
     let mut results = Results::new(options.kinds.clone(), options.rounds);
     for round in 1..=options.rounds {
         for kind in &options.kinds {
-            eprintln!(
-                "bench: round {round} of {}: {}",
-                options.rounds,
-                kind.name()
-            );
+            eprintln!("bench: round {round} of {}: {}", options.rounds, kind.name());
             let busy = process::busy_share();
             if busy > QUIET {
-                eprintln!(
-                    "bench: something else keeps the machine {:.0} % busy",
-                    busy * 100.0
-                );
+                eprintln!("bench: something else keeps the machine {:.0} % busy", busy * 100.0);
             }
             results.busiest = results.busiest.max(busy);
             let (figures, problems) = scenario::round(*kind, &plan, places, &mock)?;

@@ -25,23 +25,15 @@ fn say(text: &str) -> Outcome {
 
 fn load(source: &Source) -> Result<Snapshot, String> {
     let load = source.load();
-    load.map_err(|problems| {
-        format!(
-            "the configuration has problems\n{}",
-            source.report(&problems)
-        )
-    })
+    load.map_err(|problems| format!("the configuration has problems\n{}", source.report(&problems)))
 }
 
 /// `magpie check FILE`
 pub(crate) fn check(source: Source) -> Outcome {
     match source.load() {
         Ok(snapshot) => {
-            let warnings: String = snapshot
-                .warnings
-                .iter()
-                .map(|warning| format!("warning: {warning}\n"))
-                .collect();
+            let warnings: String =
+                snapshot.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
             say(&format!(
                 "{warnings}ok: {} providers, {} models, default {}/{}\n",
                 snapshot.providers.len(),
@@ -63,15 +55,9 @@ pub(crate) fn check(source: Source) -> Outcome {
 pub(crate) fn providers(source: &Source) -> Outcome {
     let snapshot = load(source)?;
     let profiles = providers::builtin().map_err(|fault| fault.to_string())?;
-    let mut text = format!(
-        "{:<18} {:<3} {:<34} {}\n",
-        "PROVIDER", "SET", "KEY FROM", "BASE URL"
-    );
+    let mut text = format!("{:<18} {:<3} {:<34} {}\n", "PROVIDER", "SET", "KEY FROM", "BASE URL");
     for (id, profile) in &profiles {
-        let set = snapshot
-            .providers
-            .iter()
-            .any(|provider| provider.profile == *id);
+        let set = snapshot.providers.iter().any(|provider| provider.profile == *id);
         let from = match profile.env.key.is_empty() {
             true => String::from("-"),
             false => profile.env.key.join(", "),
@@ -87,10 +73,7 @@ pub(crate) fn providers(source: &Source) -> Outcome {
 pub(crate) fn models(source: &Source) -> Outcome {
     let snapshot = load(source)?;
     let default = snapshot.default_route();
-    let mut text = format!(
-        "default -> {}/{}\n",
-        default.provider.id, default.upstream_model
-    );
+    let mut text = format!("default -> {}/{}\n", default.provider.id, default.upstream_model);
     for (name, _) in snapshot.models() {
         if let Ok(route) = snapshot.route(name) {
             let target = format!("{}/{}", route.provider.id, route.upstream_model);

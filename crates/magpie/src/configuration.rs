@@ -26,10 +26,7 @@ impl Source {
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        Self {
-            path: named.or_else(usual),
-            environment,
-        }
+        Self { path: named.or_else(usual), environment }
     }
 
     /// The text of the file; empty without one.
@@ -42,20 +39,12 @@ impl Source {
         };
         let unreadable = |fault: std::io::Error| {
             let hint = "name another file with --config, or leave it out";
-            vec![Problem::new(
-                Place::NONE,
-                format!("cannot be read: {fault}"),
-                hint,
-            )]
+            vec![Problem::new(Place::NONE, format!("cannot be read: {fault}"), hint)]
         };
         let size = std::fs::metadata(path).map_err(unreadable)?.len();
         if size > MAX_BYTES {
             let message = format!("is {size} bytes large; at most {MAX_BYTES} are read");
-            return Err(vec![Problem::new(
-                Place::NONE,
-                message,
-                "is it the right file?",
-            )]);
+            return Err(vec![Problem::new(Place::NONE, message, "is it the right file?")]);
         }
         std::fs::read_to_string(path).map_err(unreadable)
     }
@@ -81,11 +70,7 @@ impl Source {
 
     /// Problems as lines of `file:line:column: message`, as editors read them.
     pub(crate) fn report(&self, problems: &[Problem]) -> String {
-        let file = self
-            .path
-            .as_deref()
-            .unwrap_or(Path::new("environment"))
-            .display();
+        let file = self.path.as_deref().unwrap_or(Path::new("environment")).display();
         let mut report = String::new();
         for problem in problems {
             let Place { line, column } = problem.place;

@@ -67,19 +67,13 @@ pub(crate) fn run(source: Source) -> Result<ExitCode, String> {
     // A worker that could not be ended is not waited for.
     runtime.shutdown_background();
     log.finish();
-    result
-        .map(|()| ExitCode::SUCCESS)
-        .map_err(|fault| fault.to_string())
+    result.map(|()| ExitCode::SUCCESS).map_err(|fault| fault.to_string())
 }
 
 /// One listener a worker, all on the same address.
 fn listen(settings: &Settings) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
     let cores = || thread::available_parallelism().map_or(1, usize::from);
-    let count = if cfg!(target_os = "linux") {
-        settings.workers.unwrap_or_else(cores)
-    } else {
-        1
-    };
+    let count = if cfg!(target_os = "linux") { settings.workers.unwrap_or_else(cores) } else { 1 };
     // Sharing a port would also share it with another Magpie that is running already. The first
     // socket does not share, so that such a start fails; it is not listening yet when it goes.
     let probe = bound(settings.listen, false)?;
@@ -97,11 +91,7 @@ fn listen(settings: &Settings) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
 }
 
 fn bound(address: SocketAddr, share: bool) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     #[cfg(target_os = "linux")]
     socket.set_reuse_port(share)?;
@@ -135,9 +125,7 @@ fn work(listener: TcpListener, shared: Shared, recorder: Option<LogRecorder>) ->
         Some(recorder) => Rc::new(recorder),
         None => Rc::new(Silence),
     };
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default())?;
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(worker::serve(listener, shared, recorder))
 }
 
@@ -191,9 +179,7 @@ async fn control(
 
 fn join(workers: Vec<Worker>) -> io::Result<()> {
     for worker in workers {
-        worker
-            .join()
-            .map_err(|_| io::Error::other("a worker has panicked"))??;
+        worker.join().map_err(|_| io::Error::other("a worker has panicked"))??;
     }
     Ok(())
 }
@@ -207,10 +193,7 @@ struct Stop {
 impl Stop {
     fn new() -> io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
-        Ok(Self {
-            terminate,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
     }
 
     async fn wait(&mut self) {
@@ -272,9 +255,7 @@ fn reload(
             let models = snapshot.models().len();
             let providers = snapshot.providers.len();
             shared.snapshot.store(Arc::new(snapshot));
-            note(&format!(
-                "configuration read: {providers} providers, {models} models"
-            ));
+            note(&format!("configuration read: {providers} providers, {models} models"));
         }
         Err(problems) => {
             note("the new configuration is not used, the one before stays:");
@@ -285,19 +266,16 @@ fn reload(
 
 /// What is served, where, and a line to paste.
 fn banner(snapshot: &Snapshot, source: &Source, address: SocketAddr, workers: usize) -> String {
-    let origin = source.path.as_ref().map_or_else(
-        || String::from("the environment"),
-        |path| path.display().to_string(),
-    );
+    let origin = source
+        .path
+        .as_ref()
+        .map_or_else(|| String::from("the environment"), |path| path.display().to_string());
     let providers: Vec<String> = snapshot
         .providers
         .iter()
         .map(|provider| match provider.models.len() {
             0 => format!("  {:<14} {}", provider.id, provider.name),
-            count => format!(
-                "  {:<14} {} ({count} models listed)",
-                provider.id, provider.name
-            ),
+            count => format!("  {:<14} {} ({count} models listed)", provider.id, provider.name),
         })
         .collect();
     let default = snapshot.default_route();

@@ -13,8 +13,6 @@ pub(crate) fn max_connections(configured: Option<usize>) -> usize {
 /// The soft limit on open files, where the system says it (Linux).
 fn open_files() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits
-        .lines()
-        .find(|line| line.starts_with("Max open files"))?;
+    let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
     line.split_whitespace().nth(3)?.parse().ok()
 }

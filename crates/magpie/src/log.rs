@@ -66,10 +66,7 @@ impl RequestLog {
 
     /// A way in, for a worker.
     pub(crate) fn recorder(&self) -> LogRecorder {
-        LogRecorder {
-            queue: Arc::clone(&self.queue),
-            writer: self.writer.thread().clone(),
-        }
+        LogRecorder { queue: Arc::clone(&self.queue), writer: self.writer.thread().clone() }
     }
 
     /// Writes what is left, and ends.
@@ -88,11 +85,7 @@ pub(crate) struct LogRecorder {
 
 impl Recorder for LogRecorder {
     fn record(&self, record: Record) {
-        let mut records = self
-            .queue
-            .records
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut records = self.queue.records.lock().unwrap_or_else(PoisonError::into_inner);
         if records.len() >= QUEUE {
             self.queue.lost.fetch_add(1, Ordering::Relaxed);
             return;
@@ -129,9 +122,7 @@ fn write_until_over(queue: &Queue, json: bool) {
             let _ = std::io::stderr().lock().write_all(text.as_bytes());
             let lost = queue.lost.swap(0, Ordering::Relaxed);
             if lost > 0 {
-                note(&format!(
-                    "{lost} log lines were lost: standard error is too slow"
-                ));
+                note(&format!("{lost} log lines were lost: standard error is too slow"));
             }
             if !over {
                 thread::sleep(BATCH);
@@ -164,10 +155,7 @@ fn write_json(text: &mut String, record: &Record) {
     if let Some(route) = &record.route {
         let provider = quoted(&route.provider.id);
         let upstream = &route.upstream_json;
-        let _ = write!(
-            text,
-            r#","provider":{provider},"upstream_model":{upstream}"#
-        );
+        let _ = write!(text, r#","provider":{provider},"upstream_model":{upstream}"#);
     }
     if let Some(fault) = record.fault {
         let _ = write!(text, r#","error":"{fault}""#);
@@ -183,12 +171,8 @@ fn write_json(text: &mut String, record: &Record) {
         );
     }
     if let Some(first) = record.first_event {
-        let _ = write!(
-            text,
-            r#","events":{},"first_event_ms":{}"#,
-            record.events,
-            first.as_millis()
-        );
+        let _ =
+            write!(text, r#","events":{},"first_event_ms":{}"#, record.events, first.as_millis());
     }
     let (total, overhead) = (record.total.as_millis(), record.overhead.as_micros());
     let _ = writeln!(text, r#","total_ms":{total},"overhead_us":{overhead}}}"#);
@@ -197,12 +181,7 @@ fn write_json(text: &mut String, record: &Record) {
 fn write_text(text: &mut String, record: &Record) {
     let time = timestamp(record.at);
     let clock = &time[11..23];
-    let _ = write!(
-        text,
-        "{clock} {:>3} {:<10}",
-        record.status,
-        record.operation.word()
-    );
+    let _ = write!(text, "{clock} {:>3} {:<10}", record.status, record.operation.word());
     match &record.route {
         Some(route) => {
             let _ = write!(text, " {}/{}", route.provider.id, route.upstream_model);
@@ -211,22 +190,12 @@ fn write_text(text: &mut String, record: &Record) {
             let _ = write!(text, " {}", quoted(&record.model));
         }
     }
-    let _ = write!(
-        text,
-        "  {} in {:?}",
-        record.outcome.word(),
-        rounded(record.total)
-    );
+    let _ = write!(text, "  {} in {:?}", record.outcome.word(), rounded(record.total));
     if let Some(first) = record.first_event.filter(|_| record.stream) {
         let _ = write!(text, ", first event {:?}", rounded(first));
     }
     if let Some(usage) = record.usage {
-        let _ = write!(
-            text,
-            ", {} + {} tokens",
-            usage.input_total(),
-            usage.output_total()
-        );
+        let _ = write!(text, ", {} + {} tokens", usage.input_total(), usage.output_total());
     }
     if let Some(fault) = record.fault {
         let _ = write!(text, ", {fault}");
@@ -243,9 +212,7 @@ fn rounded(duration: Duration) -> Duration {
 
 /// A time as RFC 3339 writes it, in UTC with milliseconds.
 fn timestamp(at: SystemTime) -> String {
-    let since = at
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
@@ -263,11 +230,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 {
-        from_march + 3
-    } else {
-        from_march - 9
-    };
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     (year, month, day)
 }

@@ -36,47 +36,15 @@ impl State {
 
 /// A file of the documentation: its path, type and text.
 const FILES: &[(&str, &str, &str)] = &[
-    (
-        "/docs",
-        "text/html; charset=utf-8",
-        include_str!("../assets/docs.html"),
-    ),
-    (
-        "/docs/docs.css",
-        "text/css; charset=utf-8",
-        include_str!("../assets/docs.css"),
-    ),
-    (
-        "/docs/logo.svg",
-        "image/svg+xml",
-        include_str!("../assets/logo.svg"),
-    ),
+    ("/docs", "text/html; charset=utf-8", include_str!("../assets/docs.html")),
+    ("/docs/docs.css", "text/css; charset=utf-8", include_str!("../assets/docs.css")),
+    ("/docs/logo.svg", "image/svg+xml", include_str!("../assets/logo.svg")),
     ("/docs/docs.js", SCRIPT, include_str!("../assets/docs.js")),
-    (
-        "/docs/docs-ui.js",
-        SCRIPT,
-        include_str!("../assets/docs-ui.js"),
-    ),
-    (
-        "/docs/docs-i18n.js",
-        SCRIPT,
-        include_str!("../assets/docs-i18n.js"),
-    ),
-    (
-        "/docs/docs-samples.js",
-        SCRIPT,
-        include_str!("../assets/docs-samples.js"),
-    ),
-    (
-        "/docs/docs-try.js",
-        SCRIPT,
-        include_str!("../assets/docs-try.js"),
-    ),
-    (
-        "/docs/docs-result.js",
-        SCRIPT,
-        include_str!("../assets/docs-result.js"),
-    ),
+    ("/docs/docs-ui.js", SCRIPT, include_str!("../assets/docs-ui.js")),
+    ("/docs/docs-i18n.js", SCRIPT, include_str!("../assets/docs-i18n.js")),
+    ("/docs/docs-samples.js", SCRIPT, include_str!("../assets/docs-samples.js")),
+    ("/docs/docs-try.js", SCRIPT, include_str!("../assets/docs-try.js")),
+    ("/docs/docs-result.js", SCRIPT, include_str!("../assets/docs-result.js")),
 ];
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const OPENAPI: &str = include_str!("../assets/openapi.json");
@@ -108,25 +76,14 @@ pub(crate) fn answer(
         },
     };
     if !matches!(parts.method, Method::GET | Method::HEAD) {
-        return Err(wrong_method(
-            &parts.method,
-            path,
-            &[Method::GET, Method::HEAD],
-        ));
+        return Err(wrong_method(&parts.method, path, &[Method::GET, Method::HEAD]));
     }
-    page.headers_mut().insert(
-        "x-content-type-options",
-        HeaderValue::from_static("nosniff"),
-    );
+    page.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     Ok(page)
 }
 
 fn welcome(snapshot: &Snapshot, state: &State) -> serde_json::Value {
-    let providers: Vec<&str> = snapshot
-        .providers
-        .iter()
-        .map(|provider| &*provider.id)
-        .collect();
+    let providers: Vec<&str> = snapshot.providers.iter().map(|provider| &*provider.id).collect();
     json!({
         "service": "magpie",
         "version": VERSION,
@@ -159,8 +116,7 @@ fn health(path: &str, state: &State) -> Response<Body> {
 fn json_page(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
     let mut page = text_page("application/json", value.to_string());
     *page.status_mut() = status;
-    page.headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    page.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     page
 }
 
@@ -168,14 +124,8 @@ fn text_page(kind: &'static str, text: impl Into<Bytes>) -> Response<Body> {
     let mut page = Response::new(ReplyBody::whole(text));
     let headers = page.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(CSP),
-    );
-    headers.insert(
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
-    );
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     page
 }

@@ -30,11 +30,7 @@ impl Service {
         relay: Relay<Rc<Network>>,
         state: Arc<pages::State>,
     ) -> Self {
-        Self {
-            snapshot,
-            relay,
-            state,
-        }
+        Self { snapshot, relay, state }
     }
 
     /// Answers a request. `shed` is set when the connection's streams have to end.
@@ -66,13 +62,7 @@ impl Service {
         let mut response = match parts.uri.path().trim_start_matches('/').starts_with("v1/") {
             true => {
                 let shed = Rc::clone(shed);
-                let request = relay::Request {
-                    parts,
-                    body,
-                    snapshot,
-                    start,
-                    shed,
-                };
+                let request = relay::Request { parts, body, snapshot, start, shed };
                 // A box of its own: the connection would keep the room for it as long as it lives,
                 // and the request is done with it once its head is out.
                 Box::pin(self.relay.serve(request)).await
@@ -92,9 +82,6 @@ fn refused(fault: &Fault, language: Language) -> Response<Body> {
     *response.status_mut() = fault.code.status();
     let headers = response.headers_mut();
     headers.extend(fault.headers.clone());
-    headers.insert(
-        header::CONTENT_TYPE,
-        http::HeaderValue::from_static("application/json"),
-    );
+    headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     response
 }

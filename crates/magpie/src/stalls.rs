@@ -20,10 +20,7 @@ pub(crate) struct Stalls<S> {
 
 impl<S> Stalls<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self {
-            stream,
-            held_up: None,
-        }
+        Self { stream, held_up: None }
     }
 
     fn watch<T>(

@@ -44,10 +44,7 @@ pub(crate) struct Network {
 impl Network {
     /// A network without connections. The trust anchors are shared between workers.
     pub(crate) fn new(tls: Arc<TlsConfigs>) -> Self {
-        Self {
-            pools: Pools::default(),
-            connector: Connector::new(tls),
-        }
+        Self { pools: Pools::default(), connector: Connector::new(tls) }
     }
 
     /// Closes connections that have been idle for too long.
@@ -66,10 +63,7 @@ impl Network {
                 }
                 // Its neighbours have waited longer, so the next try shall not meet them.
                 pool.forget_idle();
-                Failure {
-                    kind: FailureKind::Stale,
-                    ..failure
-                }
+                Failure { kind: FailureKind::Stale, ..failure }
             });
         }
         // In a box: connecting is rare, and its many steps would make every request's future large.
@@ -77,10 +71,7 @@ impl Network {
         let connection = match timeout(call.connect, connecting).await {
             Ok(connection) => connection?,
             Err(_) => {
-                let after = format!(
-                    "no connection to {} in {:?}",
-                    origin.authority, call.connect
-                );
+                let after = format!("no connection to {} in {:?}", origin.authority, call.connect);
                 return Err(Failure::new(FailureKind::Connect, after));
             }
         };

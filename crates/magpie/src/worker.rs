@@ -120,10 +120,7 @@ impl Counted {
     fn new(here: &Rc<Cell<usize>>, everywhere: &Arc<AtomicUsize>) -> Self {
         here.set(here.get() + 1);
         everywhere.fetch_add(1, Ordering::Relaxed);
-        Self {
-            here: Rc::clone(here),
-            everywhere: Arc::clone(everywhere),
-        }
+        Self { here: Rc::clone(here), everywhere: Arc::clone(everywhere) }
     }
 }
 

@@ -31,12 +31,7 @@ pub fn build(
     profiles: &[(String, Profile)],
     environment: &Environment,
 ) -> Result<Snapshot, Vec<Problem>> {
-    let mut builder = Builder {
-        profiles,
-        environment,
-        problems: Vec::new(),
-        warnings: Vec::new(),
-    };
+    let mut builder = Builder { profiles, environment, problems: Vec::new(), warnings: Vec::new() };
     let settings = builder.settings(config);
     let access = builder.access(config, &settings);
     let limits = builder.limits(config);
@@ -44,11 +39,7 @@ pub fn build(
     let providers = builder.providers(config, clocks);
     let models = builder.models(config, &providers);
     if models.default.is_none() {
-        builder.problem(
-            Place::NONE,
-            "nothing is served by default",
-            "add models.default",
-        );
+        builder.problem(Place::NONE, "nothing is served by default", "add models.default");
     }
     let listed = listed(&models, &providers);
     let Some(default) = models.default.filter(|_| builder.problems.is_empty()) else {
@@ -90,51 +81,28 @@ impl Builder<'_> {
     }
 
     fn env(&self, name: &str) -> Option<&str> {
-        self.environment
-            .get(name)
-            .map(|value| value.trim())
-            .filter(|value| !value.is_empty())
+        self.environment.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
     /// The value, or a problem and what stands in for it.
     fn or<T>(&mut self, place: Place, result: Result<T, String>, stand_in: T) -> T {
         result.unwrap_or_else(|message| {
-            self.problems.push(Problem {
-                place,
-                message,
-                hint: None,
-            });
+            self.problems.push(Problem { place, message, hint: None });
             stand_in
         })
     }
 
     fn settings(&mut self, config: &Config) -> Settings {
-        let from_env = self
-            .env("MAGPIE_LISTEN")
-            .map(|text| (text.to_owned(), Place::NONE));
-        let written = config
-            .listen
-            .as_ref()
-            .map(|at| (at.value.clone(), at.place));
-        let (text, place) = from_env
-            .or(written)
-            .unwrap_or_else(|| (DEFAULT_LISTEN.to_owned(), Place::NONE));
-        let listen = text
-            .replace("localhost:", "127.0.0.1:")
-            .parse()
-            .unwrap_or_else(|_| {
-                let hint = "write for example 127.0.0.1:8000, 0.0.0.0:8000 or [::1]:8000";
-                self.problem(
-                    place,
-                    format!("`{text}` is not an address to listen on"),
-                    hint,
-                );
-                SocketAddr::from(([127, 0, 0, 1], 8000))
-            });
-        let open = config.open
-            || self
-                .env("MAGPIE_OPEN")
-                .is_some_and(|v| v == "true" || v == "1");
+        let from_env = self.env("MAGPIE_LISTEN").map(|text| (text.to_owned(), Place::NONE));
+        let written = config.listen.as_ref().map(|at| (at.value.clone(), at.place));
+        let (text, place) =
+            from_env.or(written).unwrap_or_else(|| (DEFAULT_LISTEN.to_owned(), Place::NONE));
+        let listen = text.replace("localhost:", "127.0.0.1:").parse().unwrap_or_else(|_| {
+            let hint = "write for example 127.0.0.1:8000, 0.0.0.0:8000 or [::1]:8000";
+            self.problem(place, format!("`{text}` is not an address to listen on"), hint);
+            SocketAddr::from(([127, 0, 0, 1], 8000))
+        });
+        let open = config.open || self.env("MAGPIE_OPEN").is_some_and(|v| v == "true" || v == "1");
         if !listen.ip().is_loopback() && !open {
             self.problem(
                 place,
@@ -167,32 +135,19 @@ impl Builder<'_> {
 
     fn access(&mut self, config: &Config, settings: &Settings) -> Access {
         let listens_publicly = !settings.listen.ip().is_loopback();
-        let mut hosts: Vec<Box<str>> = config
-            .hosts
-            .iter()
-            .map(|host| host.to_ascii_lowercase().into())
-            .collect();
+        let mut hosts: Vec<Box<str>> =
+            config.hosts.iter().map(|host| host.to_ascii_lowercase().into()).collect();
         hosts.push(settings.listen.ip().to_string().into());
         let origins = config.cors.origins.as_ref().map(|origins| {
             for origin in origins {
                 let plain = origin.value == "*"
-                    || origin
-                        .value
-                        .split_once("://")
-                        .is_some_and(|(_, rest)| !rest.contains('/'));
+                    || origin.value.split_once("://").is_some_and(|(_, rest)| !rest.contains('/'));
                 if !plain {
                     let hint = "write scheme://host[:port] without a slash at the end, or *";
-                    self.problem(
-                        origin.place,
-                        format!("`{}` is no origin", origin.value),
-                        hint,
-                    );
+                    self.problem(origin.place, format!("`{}` is no origin", origin.value), hint);
                 }
             }
-            origins
-                .iter()
-                .map(|origin| origin.value.to_ascii_lowercase().into())
-                .collect()
+            origins.iter().map(|origin| origin.value.to_ascii_lowercase().into()).collect()
         });
         let mut joined = |list: &Option<Vec<String>>| {
             let text = list.as_ref()?.join(", ");
@@ -202,12 +157,7 @@ impl Builder<'_> {
         let methods = joined(&config.cors.methods);
         let headers = joined(&config.cors.headers);
         let any_host = listens_publicly && config.hosts.is_empty();
-        Access {
-            hosts: (!any_host).then_some(hosts),
-            origins,
-            methods,
-            headers,
-        }
+        Access { hosts: (!any_host).then_some(hosts), origins, methods, headers }
     }
 
     fn limits(&mut self, config: &Config) -> Limits {
@@ -220,11 +170,7 @@ impl Builder<'_> {
         };
         let body = size(&written.body, defaults.body);
         let upload = size(&written.upload, defaults.upload);
-        Limits {
-            body,
-            upload,
-            connections: written.connections,
-        }
+        Limits { body, upload, connections: written.connections }
     }
 
     fn clocks(&mut self, base: Clocks, written: &At<::providers::Timeouts>) -> Clocks {
@@ -233,11 +179,7 @@ impl Builder<'_> {
 
     fn checked_edits(&mut self, edits: &At<::providers::Edits>) {
         if let Some(message) = edits::fault(&edits.value) {
-            self.problem(
-                edits.place,
-                message,
-                "name each field once, and leave these alone",
-            );
+            self.problem(edits.place, message, "name each field once, and leave these alone");
         }
     }
 
@@ -255,13 +197,7 @@ impl Builder<'_> {
             let clocks = self.clocks(provider.clocks, &written.value.timeouts);
             match (Pattern::parse(name), Pattern::parse(&target)) {
                 (Some(pattern), Some(target)) => {
-                    wildcards.push(Wildcard {
-                        pattern,
-                        provider,
-                        target,
-                        edits,
-                        clocks,
-                    });
+                    wildcards.push(Wildcard { pattern, provider, target, edits, clocks });
                 }
                 (None, None) if !name.contains('*') => {
                     names.push((name.clone(), Arc::clone(&provider.id)));
@@ -276,16 +212,8 @@ impl Builder<'_> {
             }
         }
         wildcards.sort_by_key(|wildcard| std::cmp::Reverse(wildcard.pattern.weight()));
-        let default = exact
-            .get("default")
-            .cloned()
-            .or_else(|| default_route(providers));
-        Models {
-            exact,
-            wildcards,
-            default,
-            names,
-        }
+        let default = exact.get("default").cloned().or_else(|| default_route(providers));
+        Models { exact, wildcards, default, names }
     }
 
     fn target(
@@ -295,15 +223,9 @@ impl Builder<'_> {
     ) -> Option<(Arc<Provider>, String)> {
         let target = &written.value.target.value;
         let place = written.value.target.place.max(written.place);
-        let Some((id, model)) = target
-            .split_once('/')
-            .filter(|(_, model)| !model.is_empty())
+        let Some((id, model)) = target.split_once('/').filter(|(_, model)| !model.is_empty())
         else {
-            self.problem(
-                place,
-                format!("`{target}` is no target"),
-                "write provider/model",
-            );
+            self.problem(place, format!("`{target}` is no target"), "write provider/model");
             return None;
         };
         let Some(provider) = providers.iter().find(|provider| &*provider.id == id) else {
@@ -324,12 +246,7 @@ fn default_route(providers: &[Arc<Provider>]) -> Option<Arc<Route>> {
     let (chosen, model) = providers
         .iter()
         .find_map(|provider| Some((provider, provider.default_model.as_deref()?)))?;
-    Some(Arc::new(Route::new(
-        chosen,
-        model,
-        Arc::clone(&chosen.edits),
-        chosen.clocks,
-    )))
+    Some(Arc::new(Route::new(chosen, model, Arc::clone(&chosen.edits), chosen.clocks)))
 }
 
 /// The names of `GET /v1/models`: those of the file, then `provider/model` for what providers list.

@@ -27,10 +27,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = serde_saphyr::Spanned::<T>::deserialize(deserializer)?;
         let (line, column) = (spanned.referenced.line(), spanned.referenced.column());
-        Ok(Self {
-            value: spanned.value,
-            place: Place { line, column },
-        })
+        Ok(Self { value: spanned.value, place: Place { line, column } })
     }
 }
 
@@ -196,30 +193,18 @@ impl<'de> Visitor<'de> for EitherForm {
     }
 
     fn visit_str<E>(self, target: &str) -> Result<ModelConfig, E> {
-        let target = At {
-            value: target.to_owned(),
-            place: Place::NONE,
-        };
-        Ok(ModelConfig {
-            target,
-            ..ModelConfig::default()
-        })
+        let target = At { value: target.to_owned(), place: Place::NONE };
+        Ok(ModelConfig { target, ..ModelConfig::default() })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ModelConfig, A::Error> {
         let long = LongModel::deserialize(MapAccessDeserializer::new(map))?;
         let place = long.force.place.max(long.defaults.place);
-        let edits = Edits {
-            defaults: long.defaults.value,
-            force: long.force.value,
-            drop: long.drop,
-        };
+        let edits =
+            Edits { defaults: long.defaults.value, force: long.force.value, drop: long.drop };
         Ok(ModelConfig {
             target: long.target,
-            edits: At {
-                value: edits,
-                place,
-            },
+            edits: At { value: edits, place },
             timeouts: long.timeouts,
         })
     }
@@ -271,10 +256,7 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self {
-            requests: true,
-            format: LogFormat::Auto,
-        }
+        Self { requests: true, format: LogFormat::Auto }
     }
 }
 

@@ -37,17 +37,9 @@ impl EditPlan {
     pub(crate) fn over(mut self, other: &Self) -> Self {
         let own = self.clone();
         let free = |name: &str| !own.mentions(name);
-        self.defaults.extend(
-            other
-                .defaults
-                .iter()
-                .filter(|(name, _)| free(name))
-                .cloned(),
-        );
-        self.force
-            .extend(other.force.iter().filter(|(name, _)| free(name)).cloned());
-        self.drop
-            .extend(other.drop.iter().filter(|name| free(name)).cloned());
+        self.defaults.extend(other.defaults.iter().filter(|(name, _)| free(name)).cloned());
+        self.force.extend(other.force.iter().filter(|(name, _)| free(name)).cloned());
+        self.drop.extend(other.drop.iter().filter(|name| free(name)).cloned());
         self
     }
 
@@ -58,31 +50,21 @@ impl EditPlan {
     }
 
     fn mentions(&self, name: &str) -> bool {
-        let pairs = self
-            .defaults
-            .iter()
-            .chain(&self.force)
-            .map(|(known, _)| known);
+        let pairs = self.defaults.iter().chain(&self.force).map(|(known, _)| known);
         pairs.chain(&self.drop).any(|known| &**known == name)
     }
 }
 
 /// What is wrong with edits as written, if anything.
 pub(crate) fn fault(edits: &Edits) -> Option<String> {
-    let names = edits
-        .drop
-        .iter()
-        .chain(edits.force.keys())
-        .chain(edits.defaults.keys());
+    let names = edits.drop.iter().chain(edits.force.keys()).chain(edits.defaults.keys());
     let mut seen = std::collections::BTreeSet::new();
     for name in names {
         if RESERVED.contains(&name.as_str()) {
             return Some(format!("`{name}` cannot be edited"));
         }
         if !seen.insert(name) {
-            return Some(format!(
-                "`{name}` stands in more than one of defaults, force and drop"
-            ));
+            return Some(format!("`{name}` stands in more than one of defaults, force and drop"));
         }
     }
     None

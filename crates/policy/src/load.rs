@@ -57,20 +57,15 @@ pub fn load(text: &str, environment: &Environment) -> Result<Config, Vec<Problem
 }
 
 fn read(text: &str, environment: &Environment) -> Result<Config, Error> {
-    let properties: HashMap<String, String> = environment
-        .iter()
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
+    let properties: HashMap<String, String> =
+        environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     // The one syntax that reads quoted texts too.
     let options = serde_saphyr::options! {
         with_snippet: false,
         property_syntax: PropertySyntax::DockerCompose,
     }
     .with_properties(properties);
-    if text
-        .lines()
-        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
-    {
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(Config::default());
     }
     serde_saphyr::from_str_with_options(&strict(text, environment), options)
@@ -153,14 +148,10 @@ fn is_syntax(fault: &Error) -> bool {
 
 fn describe(fault: &Error) -> Problem {
     let fault = fault.without_snippet();
-    let place = fault.location().map_or(Place::NONE, |at| Place {
-        line: at.line(),
-        column: at.column(),
-    });
+    let place =
+        fault.location().map_or(Place::NONE, |at| Place { line: at.line(), column: at.column() });
     match fault {
-        Error::SerdeUnknownField {
-            field, expected, ..
-        } => {
+        Error::SerdeUnknownField { field, expected, .. } => {
             let near = nearest(field, expected.iter().copied(), 1);
             let hint = match near.first() {
                 Some(name) => format!("did you mean `{name}`?"),
@@ -168,9 +159,7 @@ fn describe(fault: &Error) -> Problem {
             };
             Problem::new(place, format!("unknown option `{field}`"), hint)
         }
-        Error::SerdeUnknownVariant {
-            variant, expected, ..
-        } => Problem::new(
+        Error::SerdeUnknownVariant { variant, expected, .. } => Problem::new(
             place,
             format!("`{variant}` is not a value of this option"),
             format!("one of: {}", expected.join(", ")),
@@ -193,11 +182,7 @@ fn describe(fault: &Error) -> Problem {
         }
         Error::Unexpected { expected, .. } => wrong_kind(place, expected),
         Error::InvalidScalar { ty, .. } => wrong_kind(place, ty),
-        other => Problem {
-            place,
-            message: first_line(&other.to_string()),
-            hint: None,
-        },
+        other => Problem { place, message: first_line(&other.to_string()), hint: None },
     }
 }
 

@@ -52,10 +52,7 @@ impl Pattern {
     /// Reads a pattern; `None` if there is not exactly one star in it.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (before, after) = text.split_once('*')?;
-        (!after.contains('*')).then(|| Self {
-            before: before.into(),
-            after: after.into(),
-        })
+        (!after.contains('*')).then(|| Self { before: before.into(), after: after.into() })
     }
 
     /// What the star stands for in `name`, if the pattern fits.

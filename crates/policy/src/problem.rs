@@ -30,11 +30,7 @@ pub struct Problem {
 impl Problem {
     /// A problem with advice.
     pub fn new(place: Place, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self {
-            place,
-            message: message.into(),
-            hint: Some(hint.into()),
-        }
+        Self { place, message: message.into(), hint: Some(hint.into()) }
     }
 }
 

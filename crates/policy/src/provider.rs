@@ -116,9 +116,7 @@ pub(crate) fn parse_base_url(url: &str) -> Result<(Origin, Box<str>), String> {
     if url == "echo:" {
         return Ok((origin(Scheme::Echo, "echo", 0, "echo"), "".into()));
     }
-    let uri: http::Uri = url
-        .parse()
-        .map_err(|fault| format!("`{url}` is not a URL: {fault}"))?;
+    let uri: http::Uri = url.parse().map_err(|fault| format!("`{url}` is not a URL: {fault}"))?;
     let (scheme, port) = match uri.scheme_str() {
         Some("http") => (Scheme::Http, 80),
         Some("https") => (Scheme::Https, 443),
@@ -126,9 +124,7 @@ pub(crate) fn parse_base_url(url: &str) -> Result<(Origin, Box<str>), String> {
     };
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     if authority.contains('@') {
-        return Err(String::from(
-            "a base URL must not hold a user name or password",
-        ));
+        return Err(String::from("a base URL must not hold a user name or password"));
     }
     if uri.query().is_some() {
         return Err(format!("`{url}` must not hold a query"));
@@ -136,14 +132,9 @@ pub(crate) fn parse_base_url(url: &str) -> Result<(Origin, Box<str>), String> {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let path = uri.path().trim_end_matches('/');
     if let Some(front) = path.strip_suffix("/chat/completions") {
-        return Err(format!(
-            "`{url}` must end before /chat/completions, so at `{front}`"
-        ));
+        return Err(format!("`{url}` must end before /chat/completions, so at `{front}`"));
     }
-    Ok((
-        origin(scheme, host, uri.port_u16().unwrap_or(port), authority),
-        path.into(),
-    ))
+    Ok((origin(scheme, host, uri.port_u16().unwrap_or(port), authority), path.into()))
 }
 
 /// Client headers let through to a provider.
@@ -171,10 +162,7 @@ impl Forward {
     #[must_use]
     pub fn allows(&self, name: &str) -> bool {
         self.exact.iter().any(|known| &**known == name)
-            || self
-                .prefixes
-                .iter()
-                .any(|prefix| name.starts_with(&**prefix))
+            || self.prefixes.iter().any(|prefix| name.starts_with(&**prefix))
     }
 }
 

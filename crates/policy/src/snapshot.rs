@@ -74,11 +74,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            body: 20 << 20,
-            upload: 200 << 20,
-            connections: None,
-        }
+        Self { body: 20 << 20, upload: 200 << 20, connections: None }
     }
 }
 
@@ -122,12 +118,7 @@ impl Route {
 
     /// The route to a model of a provider with nothing but the provider's own edits and clocks.
     fn plain(provider: &Arc<Provider>, model: &str) -> Arc<Self> {
-        Arc::new(Self::new(
-            provider,
-            model,
-            Arc::clone(&provider.edits),
-            provider.clocks,
-        ))
+        Arc::new(Self::new(provider, model, Arc::clone(&provider.edits), provider.clocks))
     }
 }
 
@@ -184,9 +175,7 @@ impl Snapshot {
 
     /// Every provider but the echo.
     pub fn real_providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
-        self.providers
-            .iter()
-            .filter(|provider| &*provider.id != "echo")
+        self.providers.iter().filter(|provider| &*provider.id != "echo")
     }
 
     /// The route that asks `provider` for the upstream model `model` as it stands.
@@ -212,12 +201,7 @@ impl Snapshot {
             let star = wildcard.pattern.matched(model)?;
             let upstream = wildcard.target.filled(star);
             let edits = Arc::clone(&wildcard.edits);
-            Some(Arc::new(Route::new(
-                &wildcard.provider,
-                &upstream,
-                edits,
-                wildcard.clocks,
-            )))
+            Some(Arc::new(Route::new(&wildcard.provider, &upstream, edits, wildcard.clocks)))
         })
     }
 
@@ -229,19 +213,11 @@ impl Snapshot {
 
     fn bare(&self, model: &str) -> Option<Arc<Route>> {
         let lists = |provider: &&Arc<Provider>| provider.models.iter().any(|known| known == model);
-        self.providers
-            .iter()
-            .find(lists)
-            .map(|provider| Route::plain(provider, model))
+        self.providers.iter().find(lists).map(|provider| Route::plain(provider, model))
     }
 
     fn unknown(&self, model: &str) -> UnknownModel {
         let names = self.listed.iter().map(|(name, _)| name.as_str());
-        UnknownModel {
-            nearest: nearest(model, names, 3)
-                .into_iter()
-                .map(String::from)
-                .collect(),
-        }
+        UnknownModel { nearest: nearest(model, names, 3).into_iter().map(String::from).collect() }
     }
 }

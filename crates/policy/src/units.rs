@@ -14,9 +14,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "m" => 60_000,
         "h" => 3_600_000,
         _ => {
-            return Err(format!(
-                "`{text}` is not a duration; write for example 500ms, 30s, 2m"
-            ));
+            return Err(format!("`{text}` is not a duration; write for example 500ms, 30s, 2m"));
         }
     };
     match number.checked_mul(milliseconds) {
@@ -40,9 +38,7 @@ pub fn size(text: &str) -> Result<usize, String> {
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
         _ => {
-            return Err(format!(
-                "`{text}` is not a size; write for example 64KiB, 20MB"
-            ));
+            return Err(format!("`{text}` is not a size; write for example 64KiB, 20MB"));
         }
     };
     number
@@ -54,9 +50,7 @@ pub fn size(text: &str) -> Result<usize, String> {
 
 fn split(text: &str) -> Result<(u64, &str), String> {
     let text = text.trim();
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number = text[..digits].parse();
     number
         .map(|number| (number, text[digits..].trim_start()))

@@ -36,10 +36,7 @@ impl std::error::Error for BadProfile {}
 /// # Errors
 /// [`BadProfile`] for the first file that does not parse.
 pub fn builtin() -> Result<Vec<(String, Profile)>, BadProfile> {
-    FILES
-        .iter()
-        .map(|(id, text)| Ok((String::from(*id), parse(id, text)?)))
-        .collect()
+    FILES.iter().map(|(id, text)| Ok((String::from(*id), parse(id, text)?))).collect()
 }
 
 /// Reads one profile's text.
@@ -47,8 +44,6 @@ pub fn builtin() -> Result<Vec<(String, Profile)>, BadProfile> {
 /// # Errors
 /// [`BadProfile`] with the place of the fault.
 pub fn parse(id: &str, text: &str) -> Result<Profile, BadProfile> {
-    serde_saphyr::from_str(text).map_err(|fault| BadProfile {
-        id: id.to_owned(),
-        problem: fault.to_string(),
-    })
+    serde_saphyr::from_str(text)
+        .map_err(|fault| BadProfile { id: id.to_owned(), problem: fault.to_string() })
 }

@@ -44,14 +44,9 @@ pub fn admit(parts: &Parts, access: &Access) -> Result<Visitor, Fault> {
     let text = origin.to_str().unwrap_or_default().to_ascii_lowercase();
     let several = parts.headers.get_all(header::ORIGIN).iter().count() > 1;
     if several || !(is_own_page(&text, parts, access) || is_allowed_origin(&text, access)) {
-        return Err(Fault::new(
-            Code::ForeignOrigin,
-            format!("Pages of {text:?} may not call."),
-        ));
+        return Err(Fault::new(Code::ForeignOrigin, format!("Pages of {text:?} may not call.")));
     }
-    Ok(Visitor {
-        origin: Some(origin.clone()),
-    })
+    Ok(Visitor { origin: Some(origin.clone()) })
 }
 
 fn check_host(parts: &Parts, access: &Access) -> Result<(), Fault> {
@@ -68,10 +63,7 @@ fn check_host(parts: &Parts, access: &Access) -> Result<(), Fault> {
         return Ok(());
     }
     let host = named.or(in_header).unwrap_or_default();
-    Err(Fault::new(
-        Code::ForeignHost,
-        format!("This is not the host {host:?}."),
-    ))
+    Err(Fault::new(Code::ForeignHost, format!("This is not the host {host:?}.")))
 }
 
 /// The host part of `host[:port]`.
@@ -94,15 +86,8 @@ fn is_local(host: &str) -> bool {
 /// Whether the page came from this very host, as the documentation does. Where every name is let
 /// in, only an address counts: a name could have been rebound to this machine.
 fn is_own_page(origin: &str, parts: &Parts, access: &Access) -> bool {
-    let host = parts
-        .headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    let host = parts
-        .uri
-        .authority()
-        .map(|authority| authority.as_str())
-        .or(host);
+    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = parts.uri.authority().map(|authority| authority.as_str()).or(host);
     let page = origin.split_once("://").map(|(_, page)| page);
     let (Some(page), Some(host)) = (page, host) else {
         return false;
@@ -113,9 +98,7 @@ fn is_own_page(origin: &str, parts: &Parts, access: &Access) -> bool {
 
 fn is_allowed_origin(origin: &str, access: &Access) -> bool {
     match &access.origins {
-        Some(origins) => origins
-            .iter()
-            .any(|known| &**known == "*" || **known == *origin),
+        Some(origins) => origins.iter().any(|known| &**known == "*" || **known == *origin),
         None => match origin.split_once("://") {
             Some(("http" | "https", host)) => is_local(bare_host(host)),
             _ => false,
@@ -142,9 +125,7 @@ impl Visitor {
     /// The answer to a preflight, if the request is one.
     #[must_use]
     pub fn preflight(&self, parts: &Parts, access: &Access) -> Option<Response<()>> {
-        let asks = parts
-            .headers
-            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        let asks = parts.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         if parts.method != Method::OPTIONS || !asks || !self.is_page() {
             return None;
         }
@@ -154,18 +135,12 @@ impl Visitor {
         self.stamp(headers);
         let methods = access.methods.clone().unwrap_or(DEFAULT_METHODS);
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
-        let asked = parts
-            .headers
-            .get(header::ACCESS_CONTROL_REQUEST_HEADERS)
-            .cloned();
+        let asked = parts.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
         if let Some(allowed) = access.headers.clone().or(asked) {
             headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
         }
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_MAX_AGE);
-        if parts
-            .headers
-            .contains_key("access-control-request-private-network")
-        {
+        if parts.headers.contains_key("access-control-request-private-network") {
             headers.insert(PRIVATE_NETWORK, HeaderValue::from_static("true"));
         }
         Some(response)

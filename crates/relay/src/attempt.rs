@@ -67,10 +67,7 @@ impl Ended {
     /// The provider took too long.
     pub(crate) fn late(provider: &str, what: &str) -> Self {
         let message = format!("{provider} did not send {what} in time.");
-        Self {
-            outcome: Outcome::TimedOut,
-            fault: Fault::new(Code::Timeout, message),
-        }
+        Self { outcome: Outcome::TimedOut, fault: Fault::new(Code::Timeout, message) }
     }
 
     /// The connection failed.
@@ -85,10 +82,7 @@ impl Ended {
             FailureKind::Upload => (Code::BodyCut, Outcome::Refused),
         };
         let message = format!("{provider}: {}.", failure.detail);
-        Self {
-            outcome,
-            fault: Fault::new(code, message),
-        }
+        Self { outcome, fault: Fault::new(code, message) }
     }
 }
 
@@ -131,14 +125,7 @@ where
                 return Ok((whole.freeze(), false));
             }
         }
-        Ok::<_, Failure>((
-            if whole.is_empty() {
-                first
-            } else {
-                whole.freeze()
-            },
-            true,
-        ))
+        Ok::<_, Failure>((if whole.is_empty() { first } else { whole.freeze() }, true))
     };
     match timeout_at(deadline, reading).await {
         Ok(Ok((bytes, true))) => Ok(Read::Whole(bytes)),
@@ -174,28 +161,16 @@ pub(crate) fn judge(body: &Bytes, provider: &Provider) -> Verdict {
 fn error_in_reply(body: &Bytes, provider: &Provider, is_openai: bool) -> (StatusCode, Bytes) {
     let text = error_text(body);
     let code = text.code.as_deref().unwrap_or_default();
-    let listed = provider
-        .error_statuses
-        .iter()
-        .find(|(known, _)| **known == *code);
+    let listed = provider.error_statuses.iter().find(|(known, _)| **known == *code);
     let status = listed
         .and_then(|(_, status)| StatusCode::from_u16(*status).ok())
         .or_else(|| {
-            code.parse()
-                .ok()
-                .filter(|status: &u16| *status >= 400)
-                .and_then(|status| {
-                    StatusCode::from_u16(status)
-                        .ok()
-                        .filter(|status| status.as_u16() < 600)
-                })
+            code.parse().ok().filter(|status: &u16| *status >= 400).and_then(|status| {
+                StatusCode::from_u16(status).ok().filter(|status| status.as_u16() < 600)
+            })
         })
         .unwrap_or_else(|| Code::ErrorInReply.status());
-    let body = if is_openai {
-        cleansed(body, provider)
-    } else {
-        wrapped(body, status, provider)
-    };
+    let body = if is_openai { cleansed(body, provider) } else { wrapped(body, status, provider) };
     (status, body)
 }
 
@@ -205,11 +180,7 @@ pub(crate) fn error_body(parts: &Parts, body: &Bytes, provider: &Provider) -> By
     let in_dialect = is_json(&parts.headers)
         && serde_json::from_slice::<serde_json::Value>(body)
             .is_ok_and(|value| value.get("error").is_some_and(serde_json::Value::is_object));
-    if in_dialect {
-        cleansed(body, provider)
-    } else {
-        wrapped(body, parts.status, provider)
-    }
+    if in_dialect { cleansed(body, provider) } else { wrapped(body, parts.status, provider) }
 }
 
 fn wrapped(body: &Bytes, status: StatusCode, provider: &Provider) -> Bytes {
@@ -260,13 +231,7 @@ pub(crate) fn error_event(data: &[u8], provider: &Provider, is_openai: bool) -> 
     };
     let mut event = BytesMut::with_capacity(body.len() + 8);
     event.extend_from_slice(b"data: ");
-    event.extend(body.iter().map(|byte| {
-        if matches!(byte, b'\n' | b'\r') {
-            b' '
-        } else {
-            *byte
-        }
-    }));
+    event.extend(body.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
     event.extend_from_slice(b"\n\n");
     Some(event.freeze())
 }

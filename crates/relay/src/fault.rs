@@ -98,12 +98,7 @@ const fn row(
     en: &'static str,
     zh: &'static str,
 ) -> Row {
-    Row {
-        status,
-        name,
-        blame,
-        hint: [en, zh],
-    }
+    Row { status, name, blame, hint: [en, zh] }
 }
 
 impl Code {
@@ -184,9 +179,7 @@ impl Language {
     /// The language a client asks for.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
-        let accept = headers
-            .get(header::ACCEPT_LANGUAGE)
-            .and_then(|value| value.to_str().ok());
+        let accept = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
         match accept {
             Some(text) if text.trim_start().to_ascii_lowercase().starts_with("zh") => Self::Zh,
             _ => Self::En,
@@ -197,12 +190,7 @@ impl Language {
 impl Fault {
     /// A fault with its message.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            param: None,
-            headers: HeaderMap::new(),
-        }
+        Self { code, message: message.into(), param: None, headers: HeaderMap::new() }
     }
 
     /// Names the field at fault.

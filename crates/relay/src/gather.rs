@@ -53,12 +53,5 @@ where
         }
         joined.extend_from_slice(&data);
     }
-    Gathered {
-        data: if joined.is_empty() {
-            first
-        } else {
-            joined.freeze()
-        },
-        end,
-    }
+    Gathered { data: if joined.is_empty() { first } else { joined.freeze() }, end }
 }

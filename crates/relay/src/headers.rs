@@ -83,18 +83,10 @@ fn is_common_reply(name: &str) -> bool {
             | "retry-after"
             | "retry-after-ms"
             | "x-should-retry"
-    ) || [
-        "x-ratelimit-",
-        "ratelimit",
-        "openai-",
-        "anthropic-ratelimit-",
-        "modelscope-ratelimit-",
-    ]
-    .iter()
-    .any(|prefix| name.starts_with(prefix))
-        || ["request-id", "trace-id", "-traceid"]
-            .iter()
-            .any(|suffix| name.ends_with(suffix))
+    ) || ["x-ratelimit-", "ratelimit", "openai-", "anthropic-ratelimit-", "modelscope-ratelimit-"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+        || ["request-id", "trace-id", "-traceid"].iter().any(|suffix| name.ends_with(suffix))
 }
 
 /// Whether a content type says JSON.

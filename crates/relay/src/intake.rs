@@ -69,29 +69,19 @@ pub struct Endpoint {
 /// one outside `/v1/`, and for a method that the operation does not have.
 pub fn endpoint(method: &Method, path: &str) -> Result<Endpoint, Fault> {
     let path = single_slashes(path);
-    if let Some(model) = path
-        .strip_prefix("/v1/models/")
-        .filter(|model| !model.is_empty())
-    {
+    if let Some(model) = path.strip_prefix("/v1/models/").filter(|model| !model.is_empty()) {
         let rest = format!("/models/{}", decoded(model));
         let allowed = [Method::GET, Method::HEAD];
         return match allowed.contains(method) {
-            true => Ok(Endpoint {
-                operation: Operation::Models,
-                rest,
-            }),
+            true => Ok(Endpoint { operation: Operation::Models, rest }),
             false => Err(wrong_method(method, &path, &allowed)),
         };
     }
     check_path(&path)?;
-    let Some(rest) = path
-        .strip_prefix("/v1")
-        .filter(|rest| rest.starts_with('/') && rest.len() > 1)
+    let Some(rest) =
+        path.strip_prefix("/v1").filter(|rest| rest.starts_with('/') && rest.len() > 1)
     else {
-        return Err(Fault::new(
-            Code::UnknownPath,
-            format!("Nothing lives at {path}."),
-        ));
+        return Err(Fault::new(Code::UnknownPath, format!("Nothing lives at {path}.")));
     };
     let operation = match rest.trim_end_matches('/') {
         "/chat/completions" => Operation::Chat,
@@ -103,22 +93,14 @@ pub fn endpoint(method: &Method, path: &str) -> Result<Endpoint, Fault> {
     let allowed = match operation {
         Operation::Chat | Operation::Completion | Operation::Embedding => &[Method::POST][..],
         Operation::Models => &[Method::GET, Method::HEAD],
-        Operation::Other => &[
-            Method::GET,
-            Method::HEAD,
-            Method::POST,
-            Method::PUT,
-            Method::PATCH,
-            Method::DELETE,
-        ],
+        Operation::Other => {
+            &[Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE]
+        }
     };
     if !allowed.contains(method) {
         return Err(wrong_method(method, &path, allowed));
     }
-    Ok(Endpoint {
-        operation,
-        rest: rest.to_owned(),
-    })
+    Ok(Endpoint { operation, rest: rest.to_owned() })
 }
 
 /// The fault for a method that a path does not have.
@@ -126,10 +108,7 @@ pub fn endpoint(method: &Method, path: &str) -> Result<Endpoint, Fault> {
 pub fn wrong_method(method: &Method, path: &str, allowed: &[Method]) -> Fault {
     let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
     let names = names.join(", ");
-    let fault = Fault::new(
-        Code::WrongMethod,
-        format!("{path} takes {names}, not {method}."),
-    );
+    let fault = Fault::new(Code::WrongMethod, format!("{path} takes {names}, not {method}."));
     match HeaderValue::from_str(&names) {
         Ok(value) => fault.header(header::ALLOW, value),
         Err(_) => fault,
@@ -174,18 +153,11 @@ fn single_slashes(path: &str) -> Cow<'_, str> {
 /// Refuses what two readers of a path might understand differently.
 fn check_path(path: &str) -> Result<(), Fault> {
     let invalid = |why: &str| Fault::new(Code::InvalidPath, format!("The path holds {why}."));
-    if path
-        .bytes()
-        .any(|byte| byte == b'\\' || byte < 0x21 || byte == 0x7f)
-    {
+    if path.bytes().any(|byte| byte == b'\\' || byte < 0x21 || byte == 0x7f) {
         return Err(invalid("a backslash, a space or a control character"));
     }
     for (at, _) in path.match_indices('%') {
-        match path
-            .get(at + 1..at + 3)
-            .map(str::to_ascii_lowercase)
-            .as_deref()
-        {
+        match path.get(at + 1..at + 3).map(str::to_ascii_lowercase).as_deref() {
             Some("2f" | "5c" | "2e" | "00" | "25") => return Err(invalid("an encoded separator")),
             Some(hex) if hex.bytes().all(|digit| digit.is_ascii_hexdigit()) => {}
             _ => return Err(invalid("a percent sign that encodes nothing")),
@@ -229,11 +201,7 @@ where
         return Ok(Bytes::new());
     };
     let Some(mut next) = next_data(&mut body).await? else {
-        return if first.len() > limit {
-            Err(too_large(limit))
-        } else {
-            Ok(first)
-        };
+        return if first.len() > limit { Err(too_large(limit)) } else { Ok(first) };
     };
     let left = usize::try_from(body.size_hint().lower()).unwrap_or(limit);
     let mut whole = BytesMut::with_capacity((first.len() + next.len() + left).min(limit));
@@ -280,10 +248,8 @@ where
         }
         let timer = pause.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + BODY_PAUSE)));
         timer.as_mut().poll(cx).map(|()| {
-            let message = format!(
-                "No byte of the request body came for {} s.",
-                BODY_PAUSE.as_secs()
-            );
+            let message =
+                format!("No byte of the request body came for {} s.", BODY_PAUSE.as_secs());
             Err(Fault::new(Code::BodyTimeout, message))
         })
     })
@@ -292,8 +258,5 @@ where
 
 /// The fault for a body over the limit.
 pub(crate) fn too_large(limit: usize) -> Fault {
-    Fault::new(
-        Code::BodyTooLarge,
-        format!("The request body is larger than {limit} bytes."),
-    )
+    Fault::new(Code::BodyTooLarge, format!("The request body is larger than {limit} bytes."))
 }

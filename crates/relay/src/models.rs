@@ -13,11 +13,8 @@ const CREATED: u64 = 1_750_000_000;
 /// The JSON answer for `/models` or `/models/NAME`.
 pub(crate) fn answer(rest: &str, snapshot: &Snapshot) -> Result<String, Fault> {
     let Some(name) = name(rest) else {
-        let data: Vec<Value> = snapshot
-            .models()
-            .iter()
-            .map(|(name, provider)| model(name, provider))
-            .collect();
+        let data: Vec<Value> =
+            snapshot.models().iter().map(|(name, provider)| model(name, provider)).collect();
         return Ok(json!({ "object": "list", "data": data }).to_string());
     };
     match snapshot.route(name) {
@@ -28,8 +25,7 @@ pub(crate) fn answer(rest: &str, snapshot: &Snapshot) -> Result<String, Fault> {
 
 /// The name in `/models/NAME`.
 pub(crate) fn name(rest: &str) -> Option<&str> {
-    rest.strip_prefix("/models/")
-        .filter(|name| !name.is_empty())
+    rest.strip_prefix("/models/").filter(|name| !name.is_empty())
 }
 
 fn model(name: &str, provider: &str) -> Value {

@@ -46,9 +46,7 @@ impl<U: Upstream> Relay<U> {
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<BoxError>,
     {
-        let forwarded = destination(parts, body, &context.snapshot)
-            .await
-            .map_err(refused)?;
+        let forwarded = destination(parts, body, &context.snapshot).await.map_err(refused)?;
         let Forwarded { route, body, model } = forwarded;
         context.settlement.note(|record| {
             record.model = model.into();
@@ -81,14 +79,7 @@ impl<U: Upstream> Relay<U> {
         };
         let body = attempt::error_body(&parts, &begun, &route.provider);
         context.close(Outcome::ProviderError, parts.status);
-        Ok(answer(
-            parts.status,
-            &parts.headers,
-            body,
-            &route,
-            &head,
-            Some(JSON),
-        ))
+        Ok(answer(parts.status, &parts.headers, body, &route, &head, Some(JSON)))
     }
 }
 
@@ -98,18 +89,9 @@ fn bodiless<B>(
     route: &Route,
     head: &Overhead,
 ) -> Response<ReplyBody<B>> {
-    let mut response = answer(
-        parts.status,
-        &parts.headers,
-        Bytes::new(),
-        route,
-        head,
-        None,
-    );
+    let mut response = answer(parts.status, &parts.headers, Bytes::new(), route, head, None);
     if let Some(length) = parts.headers.get(header::CONTENT_LENGTH) {
-        response
-            .headers_mut()
-            .insert(header::CONTENT_LENGTH, length.clone());
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.clone());
     }
     response
 }
@@ -122,25 +104,14 @@ where
     if let Some(provider) = named_provider(&parts.headers, snapshot)? {
         let route = snapshot.direct(provider, "");
         let body = upload(Bytes::new(), body, snapshot.limits.upload)?;
-        return Ok(Forwarded {
-            route,
-            body,
-            model: String::new(),
-        });
+        return Ok(Forwarded { route, body, model: String::new() });
     }
     let carries_body = !matches!(parts.method, Method::GET | Method::HEAD) && !body.is_end_stream();
     if !carries_body {
         let route = snapshot.direct(only_provider(snapshot)?, "");
-        return Ok(Forwarded {
-            route,
-            body: Outgoing::Whole(Bytes::new()),
-            model: String::new(),
-        });
+        return Ok(Forwarded { route, body: Outgoing::Whole(Bytes::new()), model: String::new() });
     }
-    let kind = parts
-        .headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
+    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if let Some(boundary) = kind.and_then(multipart::boundary) {
         return by_form_field(boundary, body, snapshot).await;
     }
@@ -150,11 +121,7 @@ where
     }
     let route = snapshot.direct(only_provider(snapshot)?, "");
     let body = upload(Bytes::new(), body, snapshot.limits.upload)?;
-    Ok(Forwarded {
-        route,
-        body,
-        model: String::new(),
-    })
+    Ok(Forwarded { route, body, model: String::new() })
 }
 
 fn named_provider<'s>(
@@ -166,15 +133,8 @@ fn named_provider<'s>(
     };
     let name = value.to_str().unwrap_or_default();
     let Some(provider) = snapshot.provider(name) else {
-        let known: Vec<&str> = snapshot
-            .providers
-            .iter()
-            .map(|provider| &*provider.id)
-            .collect();
-        let message = format!(
-            "There is no provider {name:?}. There are: {}.",
-            known.join(", ")
-        );
+        let known: Vec<&str> = snapshot.providers.iter().map(|provider| &*provider.id).collect();
+        let message = format!("There is no provider {name:?}. There are: {}.", known.join(", "));
         return Err(Fault::new(Code::UnknownProvider, message));
     };
     Ok(Some(provider))
@@ -190,32 +150,18 @@ fn by_json_field(body: Bytes, snapshot: &Snapshot) -> Result<Forwarded, Fault> {
     let envelope = Envelope::scan(&body).map_err(|fault| prepare::malformed(&fault))?;
     let Some(model) = prepare::text_field(&envelope, "model")? else {
         let route = snapshot.direct(only_provider(snapshot)?, "");
-        return Ok(Forwarded {
-            route,
-            body: Outgoing::Whole(body),
-            model: String::new(),
-        });
+        return Ok(Forwarded { route, body: Outgoing::Whole(body), model: String::new() });
     };
     let route = routed(&model, snapshot)?;
     if model == *route.upstream_model {
-        return Ok(Forwarded {
-            route,
-            body: Outgoing::Whole(body),
-            model,
-        });
+        return Ok(Forwarded { route, body: Outgoing::Whole(body), model });
     }
     let spliced = splice(&envelope, &[Edit::set("model", &*route.upstream_json)]);
-    Ok(Forwarded {
-        route,
-        body: Outgoing::Whole(spliced.into()),
-        model,
-    })
+    Ok(Forwarded { route, body: Outgoing::Whole(spliced.into()), model })
 }
 
 fn routed(model: &str, snapshot: &Snapshot) -> Result<Arc<Route>, Fault> {
-    snapshot
-        .route(model)
-        .map_err(|unknown| prepare::unknown_model(model, &unknown.nearest))
+    snapshot.route(model).map_err(|unknown| prepare::unknown_model(model, &unknown.nearest))
 }
 
 /// Reads a form up to its `model` field, then streams on.
@@ -250,11 +196,7 @@ where
     let Some(span) = field else {
         let route = snapshot.direct(only_provider(snapshot)?, "");
         let body = Outgoing::Stream(Box::pin(Upload::new(begun.freeze(), body, upload_limit)));
-        return Ok(Forwarded {
-            route,
-            body,
-            model: String::new(),
-        });
+        return Ok(Forwarded { route, body, model: String::new() });
     };
     let model = String::from_utf8_lossy(&begun[span.clone()]).into_owned();
     let route = routed(&model, snapshot)?;
@@ -277,11 +219,7 @@ where
     if body.size_hint().lower() > limit as u64 {
         return Err(intake::too_large(limit));
     }
-    Ok(Outgoing::Stream(Box::pin(Upload::new(
-        begun,
-        Box::pin(body),
-        limit,
-    ))))
+    Ok(Outgoing::Stream(Box::pin(Upload::new(begun, Box::pin(body), limit))))
 }
 
 /// A client's body on its way to a provider, with what was read of it put back in front.
@@ -293,11 +231,7 @@ struct Upload<B> {
 
 impl<B> Upload<B> {
     fn new(begun: Bytes, body: Pin<Box<B>>, limit: usize) -> Self {
-        Self {
-            begun,
-            body,
-            left: limit,
-        }
+        Self { begun, body, left: limit }
     }
 }
 

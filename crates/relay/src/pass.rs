@@ -39,15 +39,7 @@ where
         settlement: Settlement,
     ) -> Self {
         let timer = Box::pin(sleep_until(start + clocks.total));
-        Self {
-            begun,
-            body: Some(body),
-            clocks,
-            start,
-            timer,
-            silent_since: None,
-            settlement,
-        }
+        Self { begun, body: Some(body), clocks, start, timer, silent_since: None, settlement }
     }
 
     /// Whether nothing more will come.

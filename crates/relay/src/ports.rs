@@ -127,10 +127,7 @@ pub enum FailureKind {
 impl Failure {
     /// A failure with its details.
     pub fn new(kind: FailureKind, detail: impl fmt::Display) -> Self {
-        Self {
-            kind,
-            detail: detail.to_string(),
-        }
+        Self { kind, detail: detail.to_string() }
     }
 }
 

@@ -31,9 +31,8 @@ pub(crate) struct Ask {
 pub(crate) fn ask(body: Bytes, operation: Operation, snapshot: &Snapshot) -> Result<Ask, Fault> {
     let envelope = Envelope::scan(&body).map_err(|fault| malformed(&fault))?;
     let model = text_field(&envelope, "model")?.unwrap_or_default();
-    let route = snapshot
-        .route(&model)
-        .map_err(|unknown| unknown_model(&model, &unknown.nearest))?;
+    let route =
+        snapshot.route(&model).map_err(|unknown| unknown_model(&model, &unknown.nearest))?;
     check_content(&envelope, operation)?;
     let stream = bool_field(&envelope, "stream")?;
     let mut edits: Vec<Edit<'_>> = Vec::new();
@@ -48,13 +47,7 @@ pub(crate) fn ask(body: Bytes, operation: Operation, snapshot: &Snapshot) -> Res
     let spliced = (!edits.is_empty()).then(|| splice(&envelope, &edits));
     drop(edits);
     let body = spliced.map_or(body.clone(), Bytes::from);
-    Ok(Ask {
-        model,
-        stream,
-        route,
-        body,
-        hide_usage,
-    })
+    Ok(Ask { model, stream, route, body, hide_usage })
 }
 
 /// The path and query of a call.
@@ -76,10 +69,7 @@ pub(crate) fn unknown_model(model: &str, nearest: &[String]) -> Fault {
     let shown: String = model.chars().take(100).collect();
     let message = match nearest {
         [] => format!("There is no model `{shown}`."),
-        names => format!(
-            "There is no model `{shown}`. Did you mean `{}`?",
-            names.join("` or `")
-        ),
+        names => format!("There is no model `{shown}`. Did you mean `{}`?", names.join("` or `")),
     };
     Fault::new(Code::UnknownModel, message).param("model")
 }
@@ -91,11 +81,8 @@ pub(crate) fn malformed(fault: &Malformed) -> Fault {
 }
 
 fn duplicate(fault: &Duplicate) -> Fault {
-    Fault::new(
-        Code::DuplicateField,
-        format!("`{}` stands twice in the body.", fault.name),
-    )
-    .param(&fault.name)
+    Fault::new(Code::DuplicateField, format!("`{}` stands twice in the body.", fault.name))
+        .param(&fault.name)
 }
 
 fn wrong_kind(name: &str, wanted: &str, found: Kind) -> Fault {
@@ -119,9 +106,9 @@ fn bool_field(envelope: &Envelope<'_>, name: &str) -> Result<bool, Fault> {
     match envelope.get(name).map_err(|fault| duplicate(&fault))? {
         None => Ok(false),
         Some(value) if value.kind() == Kind::Null => Ok(false),
-        Some(value) => value
-            .as_bool()
-            .ok_or_else(|| wrong_kind(name, "true or false", value.kind())),
+        Some(value) => {
+            value.as_bool().ok_or_else(|| wrong_kind(name, "true or false", value.kind()))
+        }
     }
 }
 
@@ -139,11 +126,7 @@ fn check_content(envelope: &Envelope<'_>, operation: Operation) -> Result<(), Fa
     };
     let Some(value) = envelope.get(name).map_err(|fault| duplicate(&fault))? else {
         // Providers know a prompt by default, and multimodal embeddings by another name.
-        return if operation == Operation::Chat {
-            Err(missing())
-        } else {
-            Ok(())
-        };
+        return if operation == Operation::Chat { Err(missing()) } else { Ok(()) };
     };
     if operation == Operation::Chat {
         if value.kind() != Kind::Array {
@@ -191,9 +174,7 @@ fn ask_for_usage(
     snapshot: &Snapshot,
     edits: &mut Vec<Edit<'_>>,
 ) -> Result<bool, Fault> {
-    let options = envelope
-        .get(STREAM_OPTIONS)
-        .map_err(|fault| duplicate(&fault))?;
+    let options = envelope.get(STREAM_OPTIONS).map_err(|fault| duplicate(&fault))?;
     if !snapshot.meter_streams || route.provider.stream_usage == StreamUsage::NeverAsk {
         return Ok(false);
     }
@@ -206,16 +187,11 @@ fn ask_for_usage(
     };
     // The scan of the whole has checked it, so the inner scan cannot fail.
     let inner = Envelope::scan(options.raw()).map_err(|fault| malformed(&fault))?;
-    let asked = inner
-        .get("include_usage")
-        .map_err(|fault| duplicate(&fault))?;
+    let asked = inner.get("include_usage").map_err(|fault| duplicate(&fault))?;
     if asked.and_then(|value| value.as_bool()) == Some(true) {
         return Ok(false);
     }
     let changed = splice(&inner, &[Edit::set("include_usage", "true")]);
-    edits.push(Edit::set(
-        STREAM_OPTIONS,
-        String::from_utf8_lossy(&changed).into_owned(),
-    ));
+    edits.push(Edit::set(STREAM_OPTIONS, String::from_utf8_lossy(&changed).into_owned()));
     Ok(true)
 }

@@ -49,12 +49,10 @@ where
         match &mut self.0 {
             Inner::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Inner::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Inner::Tap(tap) => tap
-                .poll_data(cx)
-                .map(|data| data.map(|data| Ok(Frame::data(data)))),
-            Inner::Pass(pass) => pass
-                .poll_data(cx)
-                .map(|data| data.map(|data| data.map(Frame::data))),
+            Inner::Tap(tap) => tap.poll_data(cx).map(|data| data.map(|data| Ok(Frame::data(data)))),
+            Inner::Pass(pass) => {
+                pass.poll_data(cx).map(|data| data.map(|data| data.map(Frame::data)))
+            }
         }
     }
 

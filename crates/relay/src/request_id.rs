@@ -18,9 +18,7 @@ impl RequestId {
     /// A new id.
     #[must_use]
     pub fn new() -> Self {
-        let since = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let time = (since.as_millis() as u64) << 16;
         let (high, low) = (time | (random() & 0xffff), random());
         let mut id = [0; Self::LENGTH];

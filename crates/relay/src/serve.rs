@@ -76,27 +76,13 @@ impl<U: Upstream> Relay<U> {
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<BoxError>,
     {
-        let Request {
-            parts,
-            body,
-            snapshot,
-            start,
-            shed,
-        } = request;
+        let Request { parts, body, snapshot, start, shed } = request;
         let id = RequestId::new();
         let language = Language::of(&parts.headers);
         let endpoint = intake::endpoint(&parts.method, parts.uri.path());
-        let operation = endpoint
-            .as_ref()
-            .map_or(Operation::Other, |endpoint| endpoint.operation);
+        let operation = endpoint.as_ref().map_or(Operation::Other, |endpoint| endpoint.operation);
         let settlement = Settlement::open(id, operation, start, Rc::clone(&self.recorder));
-        let mut context = Context {
-            snapshot,
-            start,
-            language,
-            shed,
-            settlement,
-        };
+        let mut context = Context { snapshot, start, language, shed, settlement };
         let answer = match endpoint {
             Ok(endpoint) => self.dispatch(&endpoint, &parts, body, &mut context).await,
             Err(fault) => Err(refused(fault)),
@@ -122,10 +108,7 @@ impl<U: Upstream> Relay<U> {
             .get(header::UPGRADE)
             .is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
         {
-            return Err(refused(Fault::new(
-                Code::WebSocket,
-                "WebSocket is not spoken here.",
-            )));
+            return Err(refused(Fault::new(Code::WebSocket, "WebSocket is not spoken here.")));
         }
         intake::check_encoding(&parts.headers).map_err(refused)?;
         match endpoint.operation {
@@ -160,9 +143,7 @@ impl<U: Upstream> Relay<U> {
         B: Body<Data = Bytes>,
         B::Error: Into<BoxError>,
     {
-        let body = intake::read(body, context.snapshot.limits.body)
-            .await
-            .map_err(refused)?;
+        let body = intake::read(body, context.snapshot.limits.body).await.map_err(refused)?;
         let ask = prepare::ask(body, endpoint.operation, &context.snapshot).map_err(refused)?;
         context.settlement.note(|record| {
             record.model = ask.model.as_str().into();
@@ -183,8 +164,7 @@ impl<U: Upstream> Relay<U> {
         if streams && endpoint.operation.has_choices() {
             return Ok(tapped(response, &ask, head, context));
         }
-        self.whole(response, &ask.route, ask.stream, head, context)
-            .await
+        self.whole(response, &ask.route, ask.stream, head, context).await
     }
 
     /// Sends a call, and says when the head of its reply came.
@@ -198,17 +178,11 @@ impl<U: Upstream> Relay<U> {
         let id = &route.provider.id;
         let before = context.start.elapsed();
         let response = attempt::send(&self.upstream, id, due, call).await?;
-        let head = Overhead {
-            before,
-            since: Instant::now(),
-        };
+        let head = Overhead { before, since: Instant::now() };
         context.settlement.note(|record| record.overhead = before);
         if response.status().is_redirection() {
             let fault = Fault::new(Code::Redirect, format!("{id} answered with a redirect."));
-            return Err(Ended {
-                outcome: Outcome::ProviderError,
-                fault,
-            });
+            return Err(Ended { outcome: Outcome::ProviderError, fault });
         }
         Ok((response, head))
     }
@@ -232,14 +206,7 @@ impl<U: Upstream> Relay<U> {
         if !parts.status.is_success() {
             let body = attempt::error_body(&parts, &begun, provider);
             context.close(Outcome::ProviderError, parts.status);
-            return Ok(answer(
-                parts.status,
-                &parts.headers,
-                body,
-                route,
-                &head,
-                Some(JSON),
-            ));
+            return Ok(answer(parts.status, &parts.headers, body, route, &head, Some(JSON)));
         }
         if let Some(rest) = rest {
             return Ok(passed(parts, begun, rest, route, &head, context));
@@ -247,35 +214,18 @@ impl<U: Upstream> Relay<U> {
         match attempt::judge(&begun, provider) {
             Verdict::Error(status, body) => {
                 context.close(Outcome::ProviderError, status);
-                Ok(answer(
-                    status,
-                    &parts.headers,
-                    body,
-                    route,
-                    &head,
-                    Some(JSON),
-                ))
+                Ok(answer(status, &parts.headers, body, route, &head, Some(JSON)))
             }
             Verdict::Unreadable => Err(unreadable(route)),
             Verdict::Answer(_) if wants_stream => {
                 let message = format!("{} answered without streaming.", provider.id);
                 let fault = Fault::new(Code::NotAStream, message);
-                Err(Ended {
-                    outcome: Outcome::ProviderError,
-                    fault,
-                })
+                Err(Ended { outcome: Outcome::ProviderError, fault })
             }
             Verdict::Answer(seen) => {
                 context.settlement.note(|record| record.usage = seen.usage);
                 context.close(Outcome::Complete, parts.status);
-                Ok(answer(
-                    parts.status,
-                    &parts.headers,
-                    begun,
-                    route,
-                    &head,
-                    None,
-                ))
+                Ok(answer(parts.status, &parts.headers, begun, route, &head, None))
             }
         }
     }
@@ -284,8 +234,7 @@ impl<U: Upstream> Relay<U> {
 impl Context {
     /// Records the end of a request whose answer is at hand.
     pub(crate) fn close(&mut self, outcome: Outcome, status: StatusCode) {
-        self.settlement
-            .note(|record| record.status = status.as_u16());
+        self.settlement.note(|record| record.status = status.as_u16());
         self.settlement.close(outcome);
     }
 
@@ -306,10 +255,7 @@ pub(crate) struct Overhead {
 impl Overhead {
     fn stamp(&self, headers: &mut HeaderMap) {
         let micros = (self.before + self.since.elapsed()).as_micros();
-        headers.insert(
-            OVERHEAD,
-            HeaderValue::from(u64::try_from(micros).unwrap_or(u64::MAX)),
-        );
+        headers.insert(OVERHEAD, HeaderValue::from(u64::try_from(micros).unwrap_or(u64::MAX)));
     }
 }
 
@@ -355,9 +301,7 @@ where
     B: Body<Data = Bytes, Error = Failure> + Unpin,
 {
     let (parts, body) = response.into_parts();
-    context
-        .settlement
-        .note(|record| record.status = parts.status.as_u16());
+    context.settlement.note(|record| record.status = parts.status.as_u16());
     let rules = Rules {
         route: Arc::clone(&ask.route),
         clocks: ask.route.clocks,
@@ -391,18 +335,14 @@ pub(crate) fn passed<B>(
 where
     B: Body<Data = Bytes, Error = Failure> + Unpin,
 {
-    context
-        .settlement
-        .note(|record| record.status = parts.status.as_u16());
+    context.settlement.note(|record| record.status = parts.status.as_u16());
     let settlement = context.take_settlement();
     let pass = Pass::new(begun, rest, route.clocks, context.start, settlement);
     let mut response = Response::new(ReplyBody::pass(pass));
     *response.status_mut() = parts.status;
     *response.headers_mut() = to_client(&parts.headers);
     if let Some(length) = parts.headers.get(header::CONTENT_LENGTH) {
-        response
-            .headers_mut()
-            .insert(header::CONTENT_LENGTH, length.clone());
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.clone());
     }
     stamp(response.headers_mut(), route, head);
     response
@@ -421,9 +361,7 @@ pub(crate) fn answer<B>(
     *response.status_mut() = status;
     *response.headers_mut() = to_client(upstream);
     if let Some(content_type) = content_type {
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, content_type);
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     }
     stamp(response.headers_mut(), route, head);
     response
@@ -438,18 +376,12 @@ fn stamp(headers: &mut HeaderMap, route: &Route, head: &Overhead) {
 
 fn unreadable(route: &Route) -> Ended {
     let message = format!("{} sent an answer that cannot be read.", route.provider.id);
-    Ended {
-        outcome: Outcome::Truncated,
-        fault: Fault::new(Code::Malformed, message),
-    }
+    Ended { outcome: Outcome::Truncated, fault: Fault::new(Code::Malformed, message) }
 }
 
 /// A refusal before any provider was asked.
 pub(crate) fn refused(fault: Fault) -> Ended {
-    Ended {
-        outcome: Outcome::Refused,
-        fault,
-    }
+    Ended { outcome: Outcome::Refused, fault }
 }
 
 fn json<B>(status: StatusCode, body: String) -> Response<ReplyBody<B>> {
@@ -471,15 +403,9 @@ fn fault_response<B>(ended: Ended, context: &mut Context) -> Response<ReplyBody<
         route = record.route.clone();
     });
     if let Some(route) = route {
-        response
-            .headers_mut()
-            .insert(PROVIDER, route.provider.id_header.clone());
-        response
-            .headers_mut()
-            .insert(TARGET, route.target_header.clone());
-        response
-            .headers_mut()
-            .insert(ATTEMPTS, HeaderValue::from_static("1"));
+        response.headers_mut().insert(PROVIDER, route.provider.id_header.clone());
+        response.headers_mut().insert(TARGET, route.target_header.clone());
+        response.headers_mut().insert(ATTEMPTS, HeaderValue::from_static("1"));
     }
     context.close(outcome, status);
     response

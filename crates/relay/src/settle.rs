@@ -117,21 +117,13 @@ impl Settlement {
             total: Duration::ZERO,
             overhead: Duration::ZERO,
         };
-        Self {
-            open: Some(Box::new(record)),
-            start,
-            recorder,
-        }
+        Self { open: Some(Box::new(record)), start, recorder }
     }
 
     /// Moves the open record out, to travel with a body; what stays behind is closed.
     pub(crate) fn take(&mut self) -> Self {
         let recorder = Rc::clone(&self.recorder);
-        Self {
-            open: self.open.take(),
-            start: self.start,
-            recorder,
-        }
+        Self { open: self.open.take(), start: self.start, recorder }
     }
 
     /// Changes what is known so far.

@@ -233,11 +233,7 @@ where
 
     fn judge(&mut self, event: &Event<'_>) -> Verdict {
         let Some(data) = &event.data else {
-            return if event.odd {
-                Verdict::Broken
-            } else {
-                Verdict::Pass
-            };
+            return if event.odd { Verdict::Broken } else { Verdict::Pass };
         };
         if self.likeness.fits(data) && event.name.is_empty() {
             return Verdict::Pass;
@@ -260,11 +256,7 @@ where
         if let Some(usage) = seen.usage {
             self.settlement.note(|record| record.usage = Some(usage));
         }
-        if self.rules.hide_usage && seen.is_usage_only() {
-            Verdict::Hide
-        } else {
-            Verdict::Pass
-        }
+        if self.rules.hide_usage && seen.is_usage_only() { Verdict::Hide } else { Verdict::Pass }
     }
 
     /// The last bytes, once the provider's stream has ended.
@@ -289,24 +281,16 @@ where
             Ok(()) => format!("{id} ended its stream in the middle of the answer."),
             Err(failure) => format!("{id} broke off in the middle of the answer: {failure}."),
         };
-        joined(
-            out,
-            self.fail(Outcome::Truncated, &Fault::new(Code::Truncated, why)),
-        )
+        joined(out, self.fail(Outcome::Truncated, &Fault::new(Code::Truncated, why)))
     }
 
     /// Ends the stream with an error: the event that says so.
     fn fail(&mut self, outcome: Outcome, fault: &Fault) -> Bytes {
-        self.settlement
-            .note(|record| record.fault = Some(fault.code.name()));
+        self.settlement.note(|record| record.fault = Some(fault.code.name()));
         self.stop(outcome);
         let event = Bytes::from(fault.to_event(self.rules.language));
         // What was passed of an oversized event is closed, so that the error is one of its own.
-        if self.oversized {
-            joined(Bytes::from_static(b"\n\n"), event)
-        } else {
-            event
-        }
+        if self.oversized { joined(Bytes::from_static(b"\n\n"), event) } else { event }
     }
 
     /// Gives up the provider's stream. A body that has not ended takes its connection with it.
@@ -338,11 +322,7 @@ where
                 self.stop(Outcome::Complete);
                 return Poll::Ready(None);
             }
-            let what = if self.saw_event {
-                "the next event"
-            } else {
-                "the first event"
-            };
+            let what = if self.saw_event { "the next event" } else { "the first event" };
             let ended = Ended::late(&self.rules.route.provider.id, what);
             return Poll::Ready(Some(self.fail(ended.outcome, &ended.fault)));
         }

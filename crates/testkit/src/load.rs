@@ -57,15 +57,8 @@ impl Target {
     fn body(&self) -> String {
         let start = "{\"messages\":[{\"role\":\"system\",\"content\":\"You are terse.\"},\
                      {\"role\":\"user\",\"content\":\"";
-        let stream = if self.events.is_some() {
-            ",\"stream\":true"
-        } else {
-            ""
-        };
-        let end = format!(
-            "\"}}],\"model\":\"{}\",\"temperature\":0.2{stream}}}",
-            self.model
-        );
+        let stream = if self.events.is_some() { ",\"stream\":true" } else { "" };
+        let end = format!("\"}}],\"model\":\"{}\",\"temperature\":0.2{stream}}}", self.model);
         let room = self.body_bytes.saturating_sub(start.len() + end.len());
         let whole = room / PROSE.len();
         let rest = room - whole * PROSE.len();

@@ -82,9 +82,7 @@ pub struct ScriptedUpstream {
 
 impl std::fmt::Debug for ScriptedUpstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ScriptedUpstream")
-            .field("address", &self.address())
-            .finish()
+        f.debug_struct("ScriptedUpstream").field("address", &self.address()).finish()
     }
 }
 
@@ -118,10 +116,7 @@ impl ScriptedUpstream {
             let _guard = runtime.enter();
             listen(options.port).expect("a port for the scripted upstream")
         };
-        let port = listener
-            .local_addr()
-            .expect("the address of a listener")
-            .port();
+        let port = listener.local_addr().expect("the address of a listener").port();
         let state = Arc::new(State::new(options.record, tls.is_some(), port));
         let (stop, stopped) = oneshot::channel();
         let shared = Arc::clone(&state);
@@ -134,11 +129,7 @@ impl ScriptedUpstream {
                 }
             });
         });
-        Self {
-            state,
-            stop: Some(stop),
-            thread: Some(thread.expect("a thread")),
-        }
+        Self { state, stop: Some(stop), thread: Some(thread.expect("a thread")) }
     }
 
     /// The address it listens on.
@@ -180,10 +171,7 @@ impl ScriptedUpstream {
             if enough(&received) {
                 return received;
             }
-            assert!(
-                start.elapsed() < limit,
-                "waited {limit:?} in vain; received: {received:#?}"
-            );
+            assert!(start.elapsed() < limit, "waited {limit:?} in vain; received: {received:#?}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -253,9 +241,7 @@ impl Refused {
     #[must_use]
     pub fn address() -> SocketAddr {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-        listener
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
+        listener.and_then(|listener| listener.local_addr()).expect("a free port")
     }
 
     /// The `base_url` of such an address.

@@ -39,11 +39,7 @@ impl Kind {
 
     /// The name by which requests reach the upstream's model `model`.
     pub(crate) fn model(self, model: &str) -> String {
-        if self == Self::Magpie {
-            format!("bench/{model}")
-        } else {
-            model.to_owned()
-        }
+        if self == Self::Magpie { format!("bench/{model}") } else { model.to_owned() }
     }
 
     /// What to do when its program is missing.
@@ -64,16 +60,13 @@ impl Kind {
 fn nginx() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
-    dirs.map(|dir| dir.join("nginx"))
-        .find(|program| program.is_file())
+    dirs.map(|dir| dir.join("nginx")).find(|program| program.is_file())
 }
 
 /// A port of 127.0.0.1 that was free a moment ago.
 fn free_port() -> Result<SocketAddr, String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    listener
-        .and_then(|listener| listener.local_addr())
-        .map_err(|error| error.to_string())
+    listener.and_then(|listener| listener.local_addr()).map_err(|error| error.to_string())
 }
 
 /// The scripted upstream.
@@ -96,19 +89,14 @@ impl Mock {
         })?;
         let mut line = String::new();
         if let Some(output) = process.child().stdout.take() {
-            BufReader::new(output)
-                .read_line(&mut line)
-                .map_err(|error| error.to_string())?;
+            BufReader::new(output).read_line(&mut line).map_err(|error| error.to_string())?;
         }
-        let address = line.trim().strip_prefix("http://").and_then(|rest| {
-            rest.strip_suffix("/v1")
-                .and_then(|address| address.parse().ok())
-        });
+        let address = line
+            .trim()
+            .strip_prefix("http://")
+            .and_then(|rest| rest.strip_suffix("/v1").and_then(|address| address.parse().ok()));
         match address {
-            Some(address) => Ok(Self {
-                address,
-                _process: process,
-            }),
+            Some(address) => Ok(Self { address, _process: process }),
             None => Err(format!("{} did not tell its address", program.display())),
         }
     }
@@ -128,12 +116,7 @@ impl Gateway {
     pub(crate) fn start(kind: Kind, places: &Places, mock: &Mock) -> Result<Self, String> {
         if kind == Kind::Direct {
             let (address, start_time) = (mock.address, Duration::ZERO);
-            return Ok(Self {
-                kind,
-                address,
-                process: None,
-                start_time,
-            });
+            return Ok(Self { kind, address, process: None, start_time });
         }
         let address = free_port()?;
         let dir = places.scratch.join(kind.name());
@@ -161,12 +144,7 @@ impl Gateway {
         loop {
             if answers(address, &model).unwrap_or(false) {
                 let start_time = begin.elapsed();
-                return Ok(Self {
-                    kind,
-                    address,
-                    process: Some(process),
-                    start_time,
-                });
+                return Ok(Self { kind, address, process: Some(process), start_time });
             }
             if process.ended() || begin.elapsed() > START_LIMIT {
                 let log = std::fs::read_to_string(dir.join("gateway.log")).unwrap_or_default();

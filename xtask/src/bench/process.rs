@@ -38,11 +38,7 @@ impl Process {
             .args(start.args)
             .current_dir(start.dir)
             .stdin(Stdio::null())
-            .stdout(if start.piped {
-                Stdio::piped()
-            } else {
-                copy.into()
-            })
+            .stdout(if start.piped { Stdio::piped() } else { copy.into() })
             .stderr(log)
             .spawn()
             .map_err(problem)?;
@@ -62,11 +58,7 @@ impl Process {
     pub(crate) fn tree(&self) -> Vec<u32> {
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
         for entry in read_dir("/proc").into_iter().flatten().flatten() {
-            let Some(pid) = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok())
-            else {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
             if let Some(parent) = parent_of(pid) {
@@ -86,11 +78,7 @@ impl Process {
     pub(crate) fn cpu_ns(&self) -> u64 {
         let mut total = 0;
         for pid in self.tree() {
-            for task in read_dir(format!("/proc/{pid}/task"))
-                .into_iter()
-                .flatten()
-                .flatten()
-            {
+            for task in read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
                 let text = read_to_string(task.path().join("schedstat")).unwrap_or_default();
                 let first = text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok());
                 total += first.unwrap_or(0);
@@ -128,46 +116,27 @@ pub(crate) fn busy_share() -> f64 {
     let times = || -> Vec<u64> {
         let text = read_to_string("/proc/stat").unwrap_or_default();
         let line = text.lines().next().unwrap_or_default();
-        line.split_whitespace()
-            .skip(1)
-            .filter_map(|ticks| ticks.parse().ok())
-            .collect()
+        line.split_whitespace().skip(1).filter_map(|ticks| ticks.parse().ok()).collect()
     };
     let before = times();
     std::thread::sleep(Duration::from_millis(500));
-    let passed: Vec<u64> = times()
-        .iter()
-        .zip(&before)
-        .map(|(now, then)| now.saturating_sub(*then))
-        .collect();
+    let passed: Vec<u64> =
+        times().iter().zip(&before).map(|(now, then)| now.saturating_sub(*then)).collect();
     // The fourth and the fifth are the time without work and that of waiting for a disk.
     let idle: u64 = passed.iter().skip(3).take(2).sum();
     let all: u64 = passed.iter().take(8).sum();
-    if all == 0 {
-        0.0
-    } else {
-        1.0 - idle as f64 / all as f64
-    }
+    if all == 0 { 0.0 } else { 1.0 - idle as f64 / all as f64 }
 }
 
 fn signal(name: &str, pids: &[u32]) {
     let pids = pids.iter().map(u32::to_string);
-    let _ = Command::new("kill")
-        .arg(name)
-        .args(pids)
-        .stderr(Stdio::null())
-        .status();
+    let _ = Command::new("kill").arg(name).args(pids).stderr(Stdio::null()).status();
 }
 
 fn parent_of(pid: u32) -> Option<u32> {
     let text = read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name stands in brackets and may contain anything; the state and the parent follow it.
-    text.rsplit_once(')')?
-        .1
-        .split_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()
+    text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// The resident memory in bytes of these processes together.

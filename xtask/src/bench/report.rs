@@ -17,94 +17,26 @@ pub(crate) const FIGURES: [(&str, &str, usize); 29] = [
     ("large_cpu_us", "100 KB request: CPU µs", 1),
     ("large_per_s", "100 KB request: per second", 0),
     ("large_p50_us", "100 KB request, 64 at once: p50 µs", 0),
-    (
-        "piled_event_cpu_us",
-        "64 streams piled up: CPU µs per event",
-        2,
-    ),
-    (
-        "piled_events_per_s",
-        "64 streams piled up: events per second",
-        0,
-    ),
-    (
-        "paced_event_cpu_us",
-        "1,000 paced streams: CPU µs per event",
-        2,
-    ),
-    (
-        "paced_first_p50_us",
-        "1,000 paced streams: first event p50 µs",
-        0,
-    ),
-    (
-        "paced_first_p99_us",
-        "1,000 paced streams: first event p99 µs",
-        0,
-    ),
-    (
-        "paced_delay_p50_us",
-        "1,000 paced streams: delay per event p50 µs",
-        0,
-    ),
-    (
-        "paced_delay_p99_us",
-        "1,000 paced streams: delay per event p99 µs",
-        0,
-    ),
-    (
-        "many_stream_rss_kib",
-        "5,000 streams: memory per stream KiB",
-        1,
-    ),
+    ("piled_event_cpu_us", "64 streams piled up: CPU µs per event", 2),
+    ("piled_events_per_s", "64 streams piled up: events per second", 0),
+    ("paced_event_cpu_us", "1,000 paced streams: CPU µs per event", 2),
+    ("paced_first_p50_us", "1,000 paced streams: first event p50 µs", 0),
+    ("paced_first_p99_us", "1,000 paced streams: first event p99 µs", 0),
+    ("paced_delay_p50_us", "1,000 paced streams: delay per event p50 µs", 0),
+    ("paced_delay_p99_us", "1,000 paced streams: delay per event p99 µs", 0),
+    ("many_stream_rss_kib", "5,000 streams: memory per stream KiB", 1),
     ("many_event_cpu_us", "5,000 streams: CPU µs per event", 2),
-    (
-        "many_delay_p50_us",
-        "5,000 streams: delay per event p50 µs",
-        0,
-    ),
-    (
-        "many_delay_p99_us",
-        "5,000 streams: delay per event p99 µs",
-        0,
-    ),
+    ("many_delay_p50_us", "5,000 streams: delay per event p50 µs", 0),
+    ("many_delay_p99_us", "5,000 streams: delay per event p99 µs", 0),
     ("open_low_p50_us", "open loop 500/s: p50 µs", 0),
     ("open_low_p99_us", "open loop 500/s: p99 µs", 0),
-    (
-        "open_low_add_p50_us",
-        "open loop 500/s: p50 µs over direct",
-        0,
-    ),
-    (
-        "open_low_add_p99_us",
-        "open loop 500/s: p99 µs over direct",
-        0,
-    ),
-    (
-        "open_half_rate",
-        "open loop at half of the most: per second",
-        0,
-    ),
-    (
-        "open_half_p50_us",
-        "open loop at half of the most: p50 µs",
-        0,
-    ),
-    (
-        "open_half_p99_us",
-        "open loop at half of the most: p99 µs",
-        0,
-    ),
-    (
-        "open_half_add_p50_us",
-        "open loop at half: p50 µs over direct",
-        0,
-    ),
-    (
-        "open_half_add_p99_us",
-        "open loop at half: p99 µs over direct",
-        0,
-    ),
+    ("open_low_add_p50_us", "open loop 500/s: p50 µs over direct", 0),
+    ("open_low_add_p99_us", "open loop 500/s: p99 µs over direct", 0),
+    ("open_half_rate", "open loop at half of the most: per second", 0),
+    ("open_half_p50_us", "open loop at half of the most: p50 µs", 0),
+    ("open_half_p99_us", "open loop at half of the most: p99 µs", 0),
+    ("open_half_add_p50_us", "open loop at half: p50 µs over direct", 0),
+    ("open_half_add_p99_us", "open loop at half: p99 µs over direct", 0),
     ("start_ms", "start to first reply ms", 1),
     ("idle_rss_mib", "idle memory MiB", 1),
 ];
@@ -147,22 +79,12 @@ fn spread(mut values: Vec<f64>) -> Option<Spread> {
     } else {
         f64::midpoint(values[middle - 1], values[middle])
     };
-    Some(Spread {
-        least,
-        median,
-        most,
-    })
+    Some(Spread { least, median, most })
 }
 
 impl Results {
     pub(crate) fn new(kinds: Vec<Kind>, rounds: usize) -> Self {
-        Self {
-            kinds,
-            rounds,
-            figures: Vec::new(),
-            problems: Vec::new(),
-            busiest: 0.0,
-        }
+        Self { kinds, rounds, figures: Vec::new(), problems: Vec::new(), busiest: 0.0 }
     }
 
     pub(crate) fn add(&mut self, kind: Kind, figures: Figures) {
@@ -171,11 +93,7 @@ impl Results {
 
     fn spread(&self, kind: Kind, name: &str) -> Option<Spread> {
         let of_kind = self.figures.iter().filter(|(other, _)| *other == kind);
-        spread(
-            of_kind
-                .filter_map(|(_, figures)| figures.get(name).copied())
-                .collect(),
-        )
+        spread(of_kind.filter_map(|(_, figures)| figures.get(name).copied()).collect())
     }
 
     fn median(&self, kind: Kind, name: &str) -> Option<f64> {
@@ -189,16 +107,9 @@ impl Results {
 
     /// The table in Markdown.
     pub(crate) fn table(&self) -> String {
-        let mut text = format!(
-            "Medians of {} round(s), least–most in brackets.\n\n|",
-            self.rounds
-        );
+        let mut text = format!("Medians of {} round(s), least–most in brackets.\n\n|", self.rounds);
         let names = self.kinds.iter().map(|kind| kind.name());
-        for name in ["figure"]
-            .into_iter()
-            .chain(names)
-            .chain(["magpie ÷ nginx"])
-        {
+        for name in ["figure"].into_iter().chain(names).chain(["magpie ÷ nginx"]) {
             let _ = write!(text, " {name} |");
         }
         text += "\n|---|";
@@ -208,26 +119,18 @@ impl Results {
             for kind in &self.kinds {
                 let cell = self.spread(*kind, name).map_or_else(
                     || "–".to_owned(),
-                    |Spread {
-                         least,
-                         median,
-                         most,
-                     }| {
+                    |Spread { least, median, most }| {
                         format!("{median:.decimals$} ({least:.decimals$}–{most:.decimals$})")
                     },
                 );
                 let _ = write!(text, " {cell} |");
             }
-            let ratio = self
-                .ratio(name)
-                .map_or_else(|| "–".to_owned(), |r| format!("{r:.2}"));
+            let ratio = self.ratio(name).map_or_else(|| "–".to_owned(), |r| format!("{r:.2}"));
             let _ = write!(text, " {ratio} |");
         }
         let busiest = self.busiest * 100.0;
-        let _ = writeln!(
-            text,
-            "\n\nOther work on the machine before a round: at most {busiest:.0} %."
-        );
+        let _ =
+            writeln!(text, "\n\nOther work on the machine before a round: at most {busiest:.0} %.");
         text
     }
 
@@ -240,11 +143,7 @@ impl Results {
         let mut medians = Map::new();
         for kind in &self.kinds {
             let of_kind = FIGURES.iter().filter_map(|(name, ..)| {
-                let Spread {
-                    least,
-                    median,
-                    most,
-                } = self.spread(*kind, name)?;
+                let Spread { least, median, most } = self.spread(*kind, name)?;
                 let value = json!({"median": median, "least": least, "most": most});
                 Some(((*name).to_owned(), value))
             });
@@ -272,27 +171,19 @@ impl Results {
 
     /// Whether all that the limits are about was to be measured.
     pub(crate) fn can_check(&self) -> bool {
-        [Kind::Nginx, Kind::Magpie]
-            .iter()
-            .all(|kind| self.kinds.contains(kind))
+        [Kind::Nginx, Kind::Magpie].iter().all(|kind| self.kinds.contains(kind))
     }
 
     /// The limits that magpie exceeds or that could not be checked.
     pub(crate) fn failed_limits(&self) -> Vec<String> {
         let mut failed = Vec::new();
         for (name, limit, relative) in LIMITS {
-            let value = if relative {
-                self.ratio(name)
-            } else {
-                self.median(Kind::Magpie, name)
-            };
+            let value = if relative { self.ratio(name) } else { self.median(Kind::Magpie, name) };
             let times = if relative { " times nginx" } else { "" };
             match value {
                 Some(value) if value <= limit => {}
                 Some(value) => {
-                    failed.push(format!(
-                        "{name} is {value:.2}{times}, allowed is {limit}{times}"
-                    ));
+                    failed.push(format!("{name} is {value:.2}{times}, allowed is {limit}{times}"));
                 }
                 None => failed.push(format!("{name} was not measured for magpie or nginx")),
             }
@@ -312,11 +203,7 @@ mod tests {
             results.add(Kind::Nginx, Figures::from([("small_cpu_us", nginx)]));
             results.add(Kind::Magpie, Figures::from([("small_cpu_us", magpie)]));
         }
-        assert!(
-            results
-                .table()
-                .contains("| 11.0 (10.0–12.0) | 16.0 (15.0–20.0) | 1.45 |")
-        );
+        assert!(results.table().contains("| 11.0 (10.0–12.0) | 16.0 (15.0–20.0) | 1.45 |"));
         let failed = results.failed_limits();
         assert_eq!(failed.len(), 4);
         assert!(failed.iter().all(|line| !line.contains("small_cpu_us")));

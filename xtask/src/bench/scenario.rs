@@ -31,21 +31,11 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn full() -> Self {
-        Self {
-            warm_up: 1.0,
-            closed: 4.0,
-            open: 5.0,
-            repeat: 2,
-        }
+        Self { warm_up: 1.0, closed: 4.0, open: 5.0, repeat: 2 }
     }
 
     pub(crate) fn quick() -> Self {
-        Self {
-            warm_up: 0.3,
-            closed: 1.5,
-            open: 2.0,
-            repeat: 1,
-        }
+        Self { warm_up: 0.3, closed: 1.5, open: 2.0, repeat: 1 }
     }
 }
 
@@ -60,10 +50,7 @@ struct Run {
 
 impl Run {
     fn number(&self, pointer: &str) -> f64 {
-        self.report
-            .pointer(pointer)
-            .and_then(Value::as_f64)
-            .unwrap_or(f64::NAN)
+        self.report.pointer(pointer).and_then(Value::as_f64).unwrap_or(f64::NAN)
     }
 }
 
@@ -76,18 +63,9 @@ pub(crate) fn round(
     mock: &Mock,
 ) -> Result<(Figures, Vec<String>), String> {
     let mut figures = Figures::new();
-    let mut bench = Bench {
-        places,
-        mock,
-        gateway: Gateway::start(kind, places, mock)?,
-    };
+    let mut bench = Bench { places, mock, gateway: Gateway::start(kind, places, mock)? };
     bench.settle(&mut figures);
-    bench.run(
-        "closed",
-        "ok",
-        &[("--seconds", plan.warm_up.to_string())],
-        None,
-    )?;
+    bench.run("closed", "ok", &[("--seconds", plan.warm_up.to_string())], None)?;
     let mut problems = Vec::new();
     problems.extend(bench.closed_loops(plan, &mut figures).err());
     problems.extend(bench.paced(plan, &mut figures).err());
@@ -116,10 +94,7 @@ impl Bench<'_> {
         if self.gateway.kind != Kind::Direct {
             std::thread::sleep(Duration::from_secs(1));
             figures.insert("start_ms", self.gateway.start_time.as_secs_f64() * 1000.0);
-            figures.insert(
-                "idle_rss_mib",
-                self.gateway.rss() as f64 / f64::from(1 << 20),
-            );
+            figures.insert("idle_rss_mib", self.gateway.rss() as f64 / f64::from(1 << 20));
         }
     }
 
@@ -161,12 +136,8 @@ impl Bench<'_> {
     /// (e) requests that do not wait for each other, at a low rate and at half of the most.
     fn open_loops(&self, plan: &Plan, figures: &mut Figures) -> Result<(), String> {
         let half = figures.get("small_per_s").copied().unwrap_or(1000.0) / 2.0;
-        let low = [
-            "open_low_p50_us",
-            "open_low_p99_us",
-            "open_low_add_p50_us",
-            "open_low_add_p99_us",
-        ];
+        let low =
+            ["open_low_p50_us", "open_low_p99_us", "open_low_add_p50_us", "open_low_add_p99_us"];
         let high = [
             "open_half_p50_us",
             "open_half_p99_us",
@@ -174,15 +145,9 @@ impl Bench<'_> {
             "open_half_add_p99_us",
         ];
         for (rate, names) in [(500.0, low), (half, high)] {
-            let options = [
-                ("--rate", format!("{rate:.1}")),
-                ("--seconds", plan.open.to_string()),
-            ];
+            let options = [("--rate", format!("{rate:.1}")), ("--seconds", plan.open.to_string())];
             let through = self.run("open", "ok", &options, None)?;
-            let (p50, p99) = (
-                through.number("/latency/p50_us"),
-                through.number("/latency/p99_us"),
-            );
+            let (p50, p99) = (through.number("/latency/p50_us"), through.number("/latency/p99_us"));
             figures.insert(names[0], p50);
             figures.insert(names[1], p99);
             if self.gateway.kind != Kind::Direct {
@@ -200,10 +165,7 @@ impl Bench<'_> {
         const STREAMS: u32 = 5000;
         std::thread::sleep(Duration::from_millis(500));
         let idle = self.gateway.rss();
-        let options = [
-            ("--streams", STREAMS.to_string()),
-            ("--ramp-ms", "2000".to_owned()),
-        ];
+        let options = [("--streams", STREAMS.to_string()), ("--ramp-ms", "2000".to_owned())];
         let run = self.run("paced", "timed:20:250", &options, Some(20))?;
         let grown = run.peak_rss.saturating_sub(idle) as f64 / 1024.0;
         figures.insert("many_stream_rss_kib", grown / f64::from(STREAMS));
@@ -252,16 +214,9 @@ impl Bench<'_> {
         let name = self.gateway.kind.name();
         if report["errors"] != 0 {
             let problems = &report["problems"];
-            return Err(format!(
-                "{name}, {mode} {model}: {} errors: {problems}",
-                report["errors"]
-            ));
+            return Err(format!("{name}, {mode} {model}: {} errors: {problems}", report["errors"]));
         }
-        Ok(Run {
-            report,
-            cpu_us,
-            peak_rss,
-        })
+        Ok(Run { report, cpu_us, peak_rss })
     }
 
     /// Runs the load generator to its end, watching the gateway's memory.
@@ -288,16 +243,11 @@ impl Bench<'_> {
         }
         let mut text = String::new();
         if let Some(mut output) = load.child().stdout.take() {
-            output
-                .read_to_string(&mut text)
-                .map_err(|error| error.to_string())?;
+            output.read_to_string(&mut text).map_err(|error| error.to_string())?;
         }
         if text.is_empty() {
             let log = std::fs::read_to_string(self.places.scratch.join("load.log"));
-            return Err(format!(
-                "the load generator failed: {}",
-                log.unwrap_or_default()
-            ));
+            return Err(format!("the load generator failed: {}", log.unwrap_or_default()));
         }
         Ok((text, peak))
     }

@@ -35,21 +35,13 @@ pub(crate) fn chat(source: &Source, model: &str, prompt: &str) -> Result<ExitCod
     });
     let request = Request::post("/v1/chat/completions").body(());
     let (parts, ()) = request.map_err(|fault| fault.to_string())?.into_parts();
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default());
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     runtime.map_err(|fault| fault.to_string())?.block_on(async {
         let network = Network::new(Arc::new(TlsConfigs::default()));
         let relay = Relay::new(Rc::new(network), Rc::new(Silence));
         let body = Full::from(ask.to_string());
         let shed = Rc::new(Cell::new(false));
-        let request = relay::Request {
-            parts,
-            body,
-            snapshot,
-            start: Instant::now(),
-            shed,
-        };
+        let request = relay::Request { parts, body, snapshot, start: Instant::now(), shed };
         print(relay.serve(request).await).await
     })
 }
@@ -57,20 +49,13 @@ pub(crate) fn chat(source: &Source, model: &str, prompt: &str) -> Result<ExitCod
 async fn print(response: Response<Body>) -> Result<ExitCode, String> {
     if !response.status().is_success() {
         let status = response.status();
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(|fault| fault.to_string())?;
+        let body = response.into_body().collect().await.map_err(|fault| fault.to_string())?;
         return Err(format!("{status}: {}", words(&body.to_bytes())));
     }
     let mut body: ReplyBody<_> = response.into_body();
     let mut framer = Framer::default();
     let mut tail = BytesMut::new();
-    let mut out = Printer {
-        dim: io::stdout().is_terminal(),
-        dimmed: false,
-    };
+    let mut out = Printer { dim: io::stdout().is_terminal(), dimmed: false };
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let frame = frame.map_err(|fault| fault.to_string())?;
         let Ok(data) = frame.into_data() else {
@@ -79,11 +64,7 @@ async fn print(response: Response<Body>) -> Result<ExitCode, String> {
         let complete = framer.complete(&data);
         let keep = tail.len() + complete;
         tail.extend_from_slice(&data);
-        let whole = if complete == 0 {
-            BytesMut::new()
-        } else {
-            tail.split_to(keep)
-        };
+        let whole = if complete == 0 { BytesMut::new() } else { tail.split_to(keep) };
         for event in events(&whole).filter_map(|event| event.data) {
             let Ok(event) = serde_json::from_slice::<Value>(&event) else {
                 continue;
@@ -91,8 +72,7 @@ async fn print(response: Response<Body>) -> Result<ExitCode, String> {
             if event.get("error").is_some() {
                 return Err(words(event.to_string().as_bytes()));
             }
-            out.show(&event["choices"][0]["delta"])
-                .map_err(|fault| fault.to_string())?;
+            out.show(&event["choices"][0]["delta"]).map_err(|fault| fault.to_string())?;
         }
     }
     out.write("\n").map_err(|fault| fault.to_string())?;
@@ -112,9 +92,7 @@ struct Printer {
 
 impl Printer {
     fn show(&mut self, delta: &Value) -> io::Result<()> {
-        let reasoning = delta["reasoning_content"]
-            .as_str()
-            .or(delta["reasoning"].as_str());
+        let reasoning = delta["reasoning_content"].as_str().or(delta["reasoning"].as_str());
         if let Some(text) = reasoning.filter(|text| !text.is_empty()) {
             self.set_dimmed(true)?;
             self.write(text)?;

@@ -28,10 +28,7 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn new(tls: Arc<TlsConfigs>) -> Self {
-        Self {
-            names: Names::default(),
-            tls,
-        }
+        Self { names: Names::default(), tls }
     }
 
     /// Resolves, connects, shakes hands. Nothing of a request is written before all of it stands.
@@ -47,13 +44,10 @@ impl Connector {
         let config = self.tls.of(origin).await?;
         let name = ServerName::try_from(origin.host.to_string())
             .map_err(|fault| Failure::new(FailureKind::Tls, fault))?;
-        let tls = TlsConnector::from(config)
-            .connect(name, tcp)
-            .await
-            .map_err(|fault| {
-                let detail = format!("no TLS with {}: {}", origin.authority, Chain(&fault));
-                Failure::new(FailureKind::Tls, detail)
-            })?;
+        let tls = TlsConnector::from(config).connect(name, tcp).await.map_err(|fault| {
+            let detail = format!("no TLS with {}: {}", origin.authority, Chain(&fault));
+            Failure::new(FailureKind::Tls, detail)
+        })?;
         let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         if origin.http == HttpVersions::Http2 && !http2 {
             let detail = format!("{} does not speak HTTP/2", origin.authority);

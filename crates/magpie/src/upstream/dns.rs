@@ -33,10 +33,7 @@ impl Names {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
         let with_port = |known: &[IpAddr]| {
-            known
-                .iter()
-                .map(|address| SocketAddr::new(*address, port))
-                .collect()
+            known.iter().map(|address| SocketAddr::new(*address, port)).collect()
         };
         if let Some(known) = self.known(host, FRESH) {
             return Ok(with_port(&known));
@@ -48,9 +45,7 @@ impl Names {
                     return Err(unknown(host, "it has no address"));
                 }
                 let addresses = with_port(&found);
-                self.known
-                    .borrow_mut()
-                    .insert(host.into(), (Instant::now(), found));
+                self.known.borrow_mut().insert(host.into(), (Instant::now(), found));
                 Ok(addresses)
             }
             Err(fault) => match self.known(host, STALE) {
@@ -74,9 +69,8 @@ fn unknown(host: &str, why: &str) -> Failure {
 /// The two families in turn (RFC 8305, section 4), beginning with the one that came first.
 fn interleaved(found: Vec<IpAddr>) -> Vec<IpAddr> {
     let first_is_v6 = found.first().is_some_and(IpAddr::is_ipv6);
-    let (first, second): (Vec<IpAddr>, Vec<IpAddr>) = found
-        .into_iter()
-        .partition(|address| address.is_ipv6() == first_is_v6);
+    let (first, second): (Vec<IpAddr>, Vec<IpAddr>) =
+        found.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
     let mut second = second.into_iter();
     let mut ordered = Vec::new();
     for address in first {

@@ -38,10 +38,7 @@ impl Wake for Signal {
     fn wake_by_ref(self: &Arc<Self>) {
         self.happened.store(true, Ordering::Release);
         if !self.polling.load(Ordering::Acquire) {
-            self.task
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .wake_by_ref();
+            self.task.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
         }
     }
 }
@@ -54,11 +51,7 @@ impl Driver {
             task: Mutex::new(Waker::noop().clone()),
         });
         let waker = Waker::from(Arc::clone(&signal));
-        Self {
-            connection: Some(connection),
-            signal,
-            waker,
-        }
+        Self { connection: Some(connection), signal, waker }
     }
 
     /// Whether the connection has not ended.
@@ -75,11 +68,7 @@ impl Driver {
         mut waiting: impl FnMut(Option<hyper::Error>) -> Poll<T>,
     ) -> Poll<T> {
         {
-            let mut task = self
-                .signal
-                .task
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut task = self.signal.task.lock().unwrap_or_else(PoisonError::into_inner);
             task.clone_from(cx.waker());
         }
         self.signal.polling.store(true, Ordering::Release);
@@ -102,10 +91,7 @@ impl Driver {
         if !self.signal.happened.swap(false, Ordering::AcqRel) {
             return None;
         }
-        match connection
-            .as_mut()
-            .poll(&mut Context::from_waker(&self.waker))
-        {
+        match connection.as_mut().poll(&mut Context::from_waker(&self.waker)) {
             Poll::Pending => None,
             Poll::Ready(end) => {
                 self.connection = None;

@@ -73,18 +73,9 @@ impl Form {
 
 /// The text of the last message a user sent.
 fn last_user_text(ask: &Value) -> String {
-    let messages = ask["messages"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let of_user = messages
-        .iter()
-        .rev()
-        .find(|message| message["role"] == "user");
-    of_user
-        .or(messages.last())
-        .map(|message| first_text(&message["content"]))
-        .unwrap_or_default()
+    let messages = ask["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let of_user = messages.iter().rev().find(|message| message["role"] == "user");
+    of_user.or(messages.last()).map(|message| first_text(&message["content"])).unwrap_or_default()
 }
 
 /// The text of a content: itself, or its parts that are text.
@@ -149,11 +140,9 @@ fn spoken(ask: &Value, form: Form, text: String) -> Response<EchoBody> {
 /// Vectors that are equal for equal texts, and mean nothing else.
 fn embedded(ask: &Value) -> Response<EchoBody> {
     let inputs: Vec<String> = match &ask["input"] {
-        Value::Array(inputs) if inputs.iter().any(|input| !input.is_number()) => inputs
-            .iter()
-            .take(MAX_INPUTS)
-            .map(Value::to_string)
-            .collect(),
+        Value::Array(inputs) if inputs.iter().any(|input| !input.is_number()) => {
+            inputs.iter().take(MAX_INPUTS).map(Value::to_string).collect()
+        }
         input => vec![input.to_string()],
     };
     let as_base64 = ask["encoding_format"] == "base64";
@@ -178,22 +167,16 @@ fn embedded(ask: &Value) -> Response<EchoBody> {
 /// A unit vector from a text's hash (FNV-1a).
 fn vector(text: &str) -> Vec<f32> {
     let hash = |seed: u64| {
-        text.bytes()
-            .fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            })
+        text.bytes().fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
     };
     let raw = (1..=DIMENSIONS as u64).map(|seed| {
         let top = u16::try_from(hash(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 48);
         f32::from(top.unwrap_or_default()) / 32768.0 - 1.0
     });
     let raw: Vec<f32> = raw.collect();
-    let length = raw
-        .iter()
-        .map(|part| part * part)
-        .sum::<f32>()
-        .sqrt()
-        .max(f32::EPSILON);
+    let length = raw.iter().map(|part| part * part).sum::<f32>().sqrt().max(f32::EPSILON);
     raw.iter().map(|part| part / length).collect()
 }
 
@@ -203,19 +186,11 @@ fn base64(vector: &[f32]) -> String {
     let bytes: Vec<u8> = vector.iter().flat_map(|part| part.to_le_bytes()).collect();
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let padded = [
-            group[0],
-            *group.get(1).unwrap_or(&0),
-            *group.get(2).unwrap_or(&0),
-        ];
+        let padded = [group[0], *group.get(1).unwrap_or(&0), *group.get(2).unwrap_or(&0)];
         let word = u32::from_be_bytes([0, padded[0], padded[1], padded[2]]);
         for digit in 0..4 {
             let letter = LETTERS[(word >> (18 - 6 * digit) & 63) as usize];
-            text.push(if digit > group.len() {
-                '='
-            } else {
-                char::from(letter)
-            });
+            text.push(if digit > group.len() { '=' } else { char::from(letter) });
         }
     }
     text
@@ -233,19 +208,13 @@ fn refused(path: &str) -> Response<EchoBody> {
 }
 
 fn json_response(status: StatusCode, body: String) -> Response<EchoBody> {
-    response(
-        status,
-        "application/json",
-        VecDeque::from([Bytes::from(body)]),
-    )
+    response(status, "application/json", VecDeque::from([Bytes::from(body)]))
 }
 
 fn response(status: StatusCode, kind: &'static str, parts: VecDeque<Bytes>) -> Response<EchoBody> {
     let mut response = Response::new(EchoBody(parts));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 

@@ -44,10 +44,7 @@ impl Http1 {
             .max_headers(MAX_HEADERS)
             .handshake(TokioIo::new(stream))
             .await?;
-        Ok(Self {
-            sender,
-            driver: Driver::new(Box::pin(connection)),
-        })
+        Ok(Self { sender, driver: Driver::new(Box::pin(connection)) })
     }
 
     /// Whether an idle connection is still open, as far as can be seen.
@@ -77,11 +74,7 @@ pub(super) async fn send(
     match response {
         Ok(response) => {
             let pool = Rc::clone(pool);
-            let body = |incoming| Http1Body {
-                incoming,
-                connection: Some(connection),
-                pool,
-            };
+            let body = |incoming| Http1Body { incoming, connection: Some(connection), pool };
             Ok(response.map(body).map(NetworkBody::Http1))
         }
         Err(fault) => Err(failure(broken.as_ref().unwrap_or(fault.error()))),
@@ -153,16 +146,12 @@ impl Body for Http1Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        let Self {
-            incoming,
-            connection,
-            ..
-        } = &mut *self;
+        let Self { incoming, connection, .. } = &mut *self;
         let mut quiet = Context::from_waker(Waker::noop());
         let frame = match connection {
-            Some(connection) => connection
-                .driver
-                .poll(cx, |_| Pin::new(&mut *incoming).poll_frame(&mut quiet)),
+            Some(connection) => {
+                connection.driver.poll(cx, |_| Pin::new(&mut *incoming).poll_frame(&mut quiet))
+            }
             None => Pin::new(incoming).poll_frame(&mut quiet),
         };
         match frame {

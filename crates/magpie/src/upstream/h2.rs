@@ -87,18 +87,14 @@ impl Http2 {
         // It ends by itself when the provider closes it or the last sender is dropped.
         tokio::task::spawn_local(poll_fn(move |cx| {
             let end = connection.as_mut().poll(cx).map(drop);
-            told.allowed
-                .set(connection.current_max_send_streams().min(MAX_STREAMS));
+            told.allowed.set(connection.current_max_send_streams().min(MAX_STREAMS));
             end
         }));
         Ok(Self { sender, use_ })
     }
 
     pub(super) fn share(&self) -> Self {
-        Self {
-            sender: self.sender.clone(),
-            use_: Rc::clone(&self.use_),
-        }
+        Self { sender: self.sender.clone(), use_: Rc::clone(&self.use_) }
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -141,10 +137,7 @@ pub(super) async fn send(
     let response = connection.sender.try_send_request(request(call)?).await;
     match response {
         Ok(response) => {
-            let body = |incoming| Http2Body {
-                incoming,
-                _stream: stream,
-            };
+            let body = |incoming| Http2Body { incoming, _stream: stream };
             Ok(response.map(body).map(NetworkBody::Http2))
         }
         Err(fault) => Err(failure(fault.error())),

@@ -114,16 +114,11 @@ impl Pool {
             return None;
         }
         connections.retain(Http2::is_alive);
-        connections
-            .iter()
-            .find(|connection| connection.has_room())
-            .map(Http2::share)
+        connections.iter().find(|connection| connection.has_room()).map(Http2::share)
     }
 
     fn sweep(&self, now: Instant) {
-        self.http1
-            .borrow_mut()
-            .retain(|(_, since)| now - *since < IDLE);
+        self.http1.borrow_mut().retain(|(_, since)| now - *since < IDLE);
         self.http2
             .borrow_mut()
             .retain(|connection| connection.is_alive() && !connection.is_old(now));

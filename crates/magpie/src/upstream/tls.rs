@@ -39,9 +39,7 @@ impl TlsConfigs {
 }
 
 fn make(ca_file: Option<&str>, http: HttpVersions) -> Result<ClientConfig, Failure> {
-    let mut roots = RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    };
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     // Certificates of the system that cannot be read are left out, as everywhere.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = ca_file {

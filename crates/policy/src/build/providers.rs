@@ -18,10 +18,7 @@ use crate::secret::Secret;
 impl Builder<'_> {
     pub(super) fn providers(&mut self, config: &Config, clocks: Clocks) -> Vec<Arc<Provider>> {
         let named: Vec<(String, At<ProviderConfig>)> = match &config.providers {
-            Some(named) => named
-                .iter()
-                .map(|(id, at)| (id.clone(), at.clone()))
-                .collect(),
+            Some(named) => named.iter().map(|(id, at)| (id.clone(), at.clone())).collect(),
             None => self.found_in_environment(),
         };
         let mut providers = Vec::new();
@@ -55,8 +52,7 @@ impl Builder<'_> {
             }
             if profile.base_url.is_none() && base_url.is_none() {
                 let wanted = base_url_variables(id, profile).join(" or ");
-                self.warnings
-                    .push(format!("{id} has a key but no base URL: set {wanted}"));
+                self.warnings.push(format!("{id} has a key but no base URL: set {wanted}"));
                 continue;
             }
             found.push((id.clone(), At::default()));
@@ -66,31 +62,20 @@ impl Builder<'_> {
     }
 
     fn base_url_from_environment(&self, id: &str, profile: &Profile) -> Option<String> {
-        let text = base_url_variables(id, profile)
-            .iter()
-            .find_map(|name| self.env(name))?
-            .to_owned();
+        let text =
+            base_url_variables(id, profile).iter().find_map(|name| self.env(name))?.to_owned();
         Some(completed(&text, profile.base_url.as_deref()))
     }
 
     fn profile(&mut self, id: &str, written: &At<ProviderConfig>) -> Option<(String, Profile)> {
         let asked = written.value.profile.as_ref();
         let wanted = asked.map_or(id, |at| at.value.as_str());
-        let known = |name: &str| {
-            self.profiles
-                .iter()
-                .find(|(known, _)| known == name)
-                .cloned()
-        };
+        let known = |name: &str| self.profiles.iter().find(|(known, _)| known == name).cloned();
         if let Some(found) = known(wanted) {
             return Some(found);
         }
         if let Some(at) = asked {
-            let near = nearest(
-                wanted,
-                self.profiles.iter().map(|(known, _)| known.as_str()),
-                3,
-            );
+            let near = nearest(wanted, self.profiles.iter().map(|(known, _)| known.as_str()), 3);
             let hint = match near.first() {
                 Some(_) => format!("did you mean {}?", near.join(" or ")),
                 None => String::from("`magpie providers` lists them"),
@@ -110,35 +95,24 @@ impl Builder<'_> {
         let (profile_id, profile) = self.profile(id, written)?;
         let place = written.place;
         if id.is_empty() || id.contains(['/', '*']) || HeaderValue::from_str(id).is_err() {
-            self.problem(
-                place,
-                format!("`{id}` cannot name a provider"),
-                "use letters and dashes",
-            );
+            self.problem(place, format!("`{id}` cannot name a provider"), "use letters and dashes");
             return None;
         }
         let file = &written.value;
         let (origin, base_path) = self.origin(id, &profile, written)?;
         let clocks = self.or(place, clocks.with(&profile.timeouts), clocks);
         let clocks = self.clocks(clocks, &file.timeouts);
-        let edits = file.request.clone().unwrap_or(At {
-            value: profile.request.clone(),
-            place,
-        });
+        let edits = file.request.clone().unwrap_or(At { value: profile.request.clone(), place });
         self.checked_edits(&edits);
         let auth = file.auth.clone().unwrap_or_else(|| profile.auth.clone());
         let credential = self.credential(id, &profile, file, &auth, place);
-        let credential_header = credential
-            .as_ref()
-            .and_then(|key| self.header_of(key, &auth, place));
+        let credential_header =
+            credential.as_ref().and_then(|key| self.header_of(key, &auth, place));
         let headers = file.headers.clone().unwrap_or_default();
         let mut set = profile.headers.set.clone();
         set.extend(headers.set);
         let forward = [profile.headers.forward.clone(), headers.forward].concat();
-        let errors = file
-            .errors
-            .clone()
-            .unwrap_or_else(|| profile.errors.clone());
+        let errors = file.errors.clone().unwrap_or_else(|| profile.errors.clone());
         Some(Provider {
             id: id.into(),
             id_header: HeaderValue::from_str(id).ok()?,
@@ -155,10 +129,7 @@ impl Builder<'_> {
             stream_usage: file.stream_usage.unwrap_or(profile.stream_usage),
             clocks,
             edits: Arc::new(EditPlan::compile(&edits.value)),
-            models: file
-                .models
-                .clone()
-                .unwrap_or_else(|| profile.models.clone()),
+            models: file.models.clone().unwrap_or_else(|| profile.models.clone()),
             default_model: profile.default_model.clone(),
             region: profile.region.clone(),
         })
@@ -179,10 +150,8 @@ impl Builder<'_> {
             }
         };
         let Some(url) = url else {
-            let hint = format!(
-                "add base_url, or set {}",
-                base_url_variables(id, profile).join(" or ")
-            );
+            let hint =
+                format!("add base_url, or set {}", base_url_variables(id, profile).join(" or "));
             self.problem(place, format!("the provider `{id}` needs a base_url"), hint);
             return None;
         };
@@ -192,8 +161,7 @@ impl Builder<'_> {
                 origin.ca_file = file.ca_file.as_deref().map(Into::into);
                 let local = matches!(&*origin.host, "localhost" | "127.0.0.1" | "::1");
                 if origin.scheme == Scheme::Http && !local && !profile.auth.eq(&Auth::Optional) {
-                    self.warnings
-                        .push(format!("{id}: the key travels unencrypted to {url}"));
+                    self.warnings.push(format!("{id}: the key travels unencrypted to {url}"));
                 }
                 Some((origin, path))
             }
@@ -234,10 +202,9 @@ impl Builder<'_> {
         place: Place,
     ) -> Option<(HeaderName, HeaderValue)> {
         let (name, text) = match auth {
-            Auth::Bearer | Auth::Optional => (
-                Ok(http::header::AUTHORIZATION),
-                format!("Bearer {}", key.expose()),
-            ),
+            Auth::Bearer | Auth::Optional => {
+                (Ok(http::header::AUTHORIZATION), format!("Bearer {}", key.expose()))
+            }
             Auth::Header(name) => (name.parse(), key.expose().to_owned()),
         };
         match (name, HeaderValue::from_str(&text)) {
@@ -262,11 +229,7 @@ impl Builder<'_> {
         for (name, value) in set {
             match (name.parse(), HeaderValue::from_str(&value)) {
                 (Ok(name), Ok(value)) => headers.push((name, value)),
-                _ => self.problem(
-                    place,
-                    format!("`{name}` is no header"),
-                    "check name and value",
-                ),
+                _ => self.problem(place, format!("`{name}` is no header"), "check name and value"),
             }
         }
         headers
@@ -276,12 +239,7 @@ impl Builder<'_> {
 /// The variables that hold another base URL for a provider, in the order they are read.
 fn base_url_variables(id: &str, profile: &Profile) -> Vec<String> {
     let own = format!("{}_BASE_URL", id.to_ascii_uppercase().replace('-', "_"));
-    let others = profile
-        .env
-        .base_url
-        .iter()
-        .filter(|name| **name != own)
-        .cloned();
+    let others = profile.env.base_url.iter().filter(|name| **name != own).cloned();
     std::iter::once(own.clone()).chain(others).collect()
 }
 
@@ -290,25 +248,16 @@ fn base_url_variables(id: &str, profile: &Profile) -> Vec<String> {
 fn completed(text: &str, profile_url: Option<&str>) -> String {
     let usual = profile_url.and_then(|url| parse_base_url(url).ok());
     let bare = !text.contains("://");
-    let text = text
-        .trim_end_matches('/')
-        .replace("//0.0.0.0", "//127.0.0.1");
-    let mut url = if bare {
-        format!("http://{}", text.replacen("0.0.0.0", "127.0.0.1", 1))
-    } else {
-        text
-    };
+    let text = text.trim_end_matches('/').replace("//0.0.0.0", "//127.0.0.1");
+    let mut url =
+        if bare { format!("http://{}", text.replacen("0.0.0.0", "127.0.0.1", 1)) } else { text };
     let (Some((usual, path)), Ok((given, given_path))) = (usual, parse_base_url(&url)) else {
         return url;
     };
     if bare && !given.authority.contains(':') {
         url = format!("http://{}:{}", given.authority, usual.port);
     }
-    if given_path.is_empty() {
-        format!("{url}{path}")
-    } else {
-        url
-    }
+    if given_path.is_empty() { format!("{url}{path}") } else { url }
 }
 
 fn mark(rule: &ErrorRule) -> ErrorMark {
@@ -316,20 +265,12 @@ fn mark(rule: &ErrorRule) -> ErrorMark {
         Some((field, inner)) => (field, Some(inner.to_owned())),
         None => (rule.path.as_str(), None),
     };
-    ErrorMark {
-        field: field.to_owned(),
-        inner,
-        ok: rule.ok.clone(),
-    }
+    ErrorMark { field: field.to_owned(), inner, ok: rule.ok.clone() }
 }
 
 fn statuses(rules: &[ErrorRule]) -> Vec<(Box<str>, u16)> {
     rules
         .iter()
-        .flat_map(|rule| {
-            rule.status
-                .iter()
-                .map(|(code, status)| (code.as_str().into(), *status))
-        })
+        .flat_map(|rule| rule.status.iter().map(|(code, status)| (code.as_str().into(), *status)))
         .collect()
 }

@@ -45,12 +45,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, String> {
         Err(error) => return Err(format!("not a reply: {error}")),
     };
     let status = response.code.unwrap_or_default();
-    let mut head = Head {
-        length,
-        status,
-        body: None,
-        reusable: true,
-    };
+    let mut head = Head { length, status, body: None, reusable: true };
     let mut chunked = false;
     for header in response.headers.iter() {
         if header.name.eq_ignore_ascii_case("content-length") {
@@ -72,14 +67,8 @@ impl Client {
     pub(crate) async fn connect(address: SocketAddr, room: usize) -> Result<Self, String> {
         let stream = TcpStream::connect(address).await;
         let stream = stream.map_err(|error| format!("connect: {error}"))?;
-        stream
-            .set_nodelay(true)
-            .map_err(|error| error.to_string())?;
-        Ok(Self {
-            stream,
-            buf: BytesMut::new(),
-            room,
-        })
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        Ok(Self { stream, buf: BytesMut::new(), room })
     }
 
     async fn fill(&mut self) -> Result<(), String> {
@@ -108,11 +97,8 @@ impl Client {
             self.fill().await?;
         };
         let _ = self.buf.split_to(head.length);
-        let mut done = Done {
-            bytes: head.length as u64,
-            reusable: head.reusable,
-            ..Done::default()
-        };
+        let mut done =
+            Done { bytes: head.length as u64, reusable: head.reusable, ..Done::default() };
         let mut found = Events::default();
         match head.body {
             Some(length) => {

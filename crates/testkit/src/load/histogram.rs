@@ -19,12 +19,7 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self {
-            buckets: vec![0; BUCKETS],
-            count: 0,
-            max: 0,
-            sum: 0,
-        }
+        Self { buckets: vec![0; BUCKETS], count: 0, max: 0, sum: 0 }
     }
 }
 
@@ -108,10 +103,7 @@ mod tests {
 
     #[test]
     fn every_value_lies_in_its_bucket() {
-        for value in (0..4000)
-            .chain((0..63).map(|bit| 1 << bit))
-            .chain([u64::MAX])
-        {
+        for value in (0..4000).chain((0..63).map(|bit| 1 << bit)).chain([u64::MAX]) {
             let index = bucket(value);
             assert!(index < BUCKETS && top(index) >= value, "{value}");
             assert!(index == 0 || top(index - 1) < value, "{value}");

@@ -63,12 +63,7 @@ struct Shared {
 impl Shared {
     fn new(target: Target, room: usize) -> Rc<Self> {
         let request = target.request();
-        Rc::new(Self {
-            target,
-            request,
-            report: RefCell::new(Report::default()),
-            room,
-        })
+        Rc::new(Self { target, request, report: RefCell::new(Report::default()), room })
     }
 
     /// Makes one request, connecting first where needed, and reports it. `start` is when it was
@@ -82,9 +77,7 @@ impl Shared {
                 report.bytes += done.bytes;
                 report.latency.add_time(start.elapsed());
                 if let Some(first) = done.first_event {
-                    report
-                        .first_event
-                        .add_time(first.saturating_duration_since(start));
+                    report.first_event.add_time(first.saturating_duration_since(start));
                 }
                 done.reusable.then_some(client)
             }
@@ -101,9 +94,7 @@ impl Shared {
             None => Client::connect(self.target.address, self.room).await?,
         };
         let mut delay = |nanos| self.report.borrow_mut().event_delay.add(nanos);
-        let done = client
-            .exchange(&self.request, self.target.events, &mut delay)
-            .await?;
+        let done = client.exchange(&self.request, self.target.events, &mut delay).await?;
         Ok((client, done))
     }
 
@@ -114,9 +105,7 @@ impl Shared {
 
 /// Runs the tasks that `start` spawns until all are done or `limit` has passed.
 fn run(shared: &Rc<Shared>, limit: Duration, tasks: impl Future<Output = ()>) -> Report {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime for the load");
     let local = LocalSet::new();
     let start = Instant::now();
@@ -221,10 +210,7 @@ fn arrivals(config: Open) -> mpsc::Receiver<(Instant, Duration)> {
             }
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             let now = Instant::now();
-            if sender
-                .blocking_send((now, now.saturating_duration_since(due)))
-                .is_err()
-            {
+            if sender.blocking_send((now, now.saturating_duration_since(due))).is_err() {
                 return;
             }
         }
@@ -239,9 +225,7 @@ pub fn open(target: Target, config: Open) -> Report {
     let tasks = async {
         let (give, mut idle) = mpsc::channel(config.connections.max(1));
         for _ in 0..config.connections {
-            let client = Client::connect(shared.target.address, shared.room)
-                .await
-                .ok();
+            let client = Client::connect(shared.target.address, shared.room).await.ok();
             let _ = give.try_send(client);
         }
         let mut arrivals = arrivals(config);

@@ -48,11 +48,7 @@ impl Dechunk {
                 let part = left.min(bytes.len() - at);
                 take(&bytes[at..at + part]);
                 at += part;
-                self.0 = if part == left {
-                    Place::DataEnd(2)
-                } else {
-                    Place::Data(left - part)
-                };
+                self.0 = if part == left { Place::DataEnd(2) } else { Place::Data(left - part) };
                 continue;
             }
             self.0 = self.step(bytes[at])?;
@@ -63,11 +59,7 @@ impl Dechunk {
 
     fn step(&self, byte: u8) -> Result<Place, String> {
         let sized = |size| {
-            if size == 0 {
-                Place::Trailer(false)
-            } else {
-                Place::Data(size)
-            }
+            if size == 0 { Place::Trailer(false) } else { Place::Data(size) }
         };
         Ok(match (self.0, byte) {
             (Place::Size(size) | Place::Extension(size), b'\n') => sized(size),
@@ -141,9 +133,7 @@ fn stamp(data: &[u8]) -> Option<u64> {
 }
 
 fn nanos() -> u64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 

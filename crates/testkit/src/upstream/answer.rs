@@ -62,10 +62,9 @@ fn unshaped(ask: &Ask, script: &Script) -> Option<Action> {
         Script::Redirect(host) => Reply::new(307, "text/plain", "moved")
             .with("location", format!("http://{host}{}", ask.path)),
         Script::Big(bytes) => big(ask, *bytes),
-        Script::Flood(bytes) if !ask.stream => big(
-            ask,
-            usize::try_from(*bytes).unwrap_or(usize::MAX).min(1 << 28),
-        ),
+        Script::Flood(bytes) if !ask.stream => {
+            big(ask, usize::try_from(*bytes).unwrap_or(usize::MAX).min(1 << 28))
+        }
         _ => return None,
     };
     Some(Action::Reply(reply))
@@ -76,15 +75,11 @@ fn status(code: u16, retry_after: Option<&str>) -> Reply {
         .with("x-request-id", "req_scripted")
         .with("x-ratelimit-limit-requests", "60")
         .with("x-ratelimit-limit-tokens", "150000")
-        .with(
-            "x-ratelimit-remaining-requests",
-            if code == 429 { "0" } else { "59" },
-        )
+        .with("x-ratelimit-remaining-requests", if code == 429 { "0" } else { "59" })
         .with("x-ratelimit-remaining-tokens", "149984");
     let reset = retry_after.map_or_else(|| "1s".to_owned(), |after| format!("{after}s"));
-    reply = reply
-        .with("x-ratelimit-reset-requests", reset)
-        .with("x-ratelimit-reset-tokens", "6m0s");
+    reply =
+        reply.with("x-ratelimit-reset-requests", reset).with("x-ratelimit-reset-tokens", "6m0s");
     match retry_after {
         Some(after) => reply.with("retry-after", after),
         None => reply,
@@ -143,20 +138,13 @@ fn extra_headers(ask: &Ask, script: &Script) -> Vec<(String, String)> {
         ],
         _ => &[],
     };
-    list.iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect()
+    list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 /// What the reply says under a script.
 pub(crate) fn answer(ask: &Ask, script: &Script) -> Answer {
     match script {
-        Script::Events {
-            count,
-            bytes,
-            timed,
-            ..
-        } => Answer::of(pieces(*count, *bytes, *timed)),
+        Script::Events { count, bytes, timed, .. } => Answer::of(pieces(*count, *bytes, *timed)),
         Script::Cut(count)
         | Script::Reset(count)
         | Script::Eof(count)
@@ -169,18 +157,12 @@ pub(crate) fn answer(ask: &Ask, script: &Script) -> Answer {
         Script::Json => Answer::of(cut(&wanted_json(ask).to_string(), 8)),
         Script::Digest => Answer::of(cut(&digest_text(&ask.raw), 8)),
         Script::EchoHeaders => Answer::of(cut(&headers_json(ask).to_string(), 64)),
-        Script::Tools if !answers_a_tool(ask) => Answer {
-            calls: calls(ask),
-            ..Answer::default()
-        },
+        Script::Tools if !answers_a_tool(ask) => Answer { calls: calls(ask), ..Answer::default() },
         Script::Reasoning => Answer {
             reasoning: ["Let ", "me ", "think."].map(str::to_owned).to_vec(),
             ..Answer::of(default_pieces())
         },
-        Script::UsageEvery => Answer {
-            usage_every: true,
-            ..Answer::of(default_pieces())
-        },
+        Script::UsageEvery => Answer { usage_every: true, ..Answer::of(default_pieces()) },
         _ => Answer::of(default_pieces()),
     }
 }
@@ -193,15 +175,9 @@ fn default_pieces() -> Vec<String> {
 fn headers_json(ask: &Ask) -> Value {
     let mut map = Map::new();
     for (name, value) in &ask.headers {
-        let entry = map
-            .entry(name.to_ascii_lowercase())
-            .or_insert_with(|| json!(""));
+        let entry = map.entry(name.to_ascii_lowercase()).or_insert_with(|| json!(""));
         let before = entry.as_str().unwrap_or_default();
-        let joined = if before.is_empty() {
-            value.clone()
-        } else {
-            format!("{before}, {value}")
-        };
+        let joined = if before.is_empty() { value.clone() } else { format!("{before}, {value}") };
         *entry = json!(joined);
     }
     Value::Object(map)
@@ -211,10 +187,7 @@ fn headers_json(ask: &Ask) -> Value {
 fn wanted_json(ask: &Ask) -> Value {
     let chat = &ask.body["response_format"]["json_schema"]["schema"];
     let responses = &ask.body["text"]["format"]["schema"];
-    match [chat, responses]
-        .into_iter()
-        .find(|schema| schema.is_object())
-    {
+    match [chat, responses].into_iter().find(|schema| schema.is_object()) {
         Some(schema) => example(schema),
         None => json!({"answer": "scripted", "value": 1}),
     }
@@ -232,29 +205,15 @@ fn answers_a_tool(ask: &Ask) -> bool {
 /// One call of the first tool that was offered.
 fn calls(ask: &Ask) -> Vec<Call> {
     let tool = &ask.body["tools"][0];
-    let function = if tool["function"].is_object() {
-        &tool["function"]
-    } else {
-        tool
-    };
-    let name = function["name"]
-        .as_str()
-        .unwrap_or("get_weather")
-        .to_owned();
+    let function = if tool["function"].is_object() { &tool["function"] } else { tool };
+    let name = function["name"].as_str().unwrap_or("get_weather").to_owned();
     let wanted = &function["parameters"]["properties"];
-    let arguments = if wanted
-        .as_object()
-        .is_some_and(|properties| !properties.is_empty())
-    {
+    let arguments = if wanted.as_object().is_some_and(|properties| !properties.is_empty()) {
         example(&function["parameters"])
     } else {
         json!({"city": "北京", "unit": "celsius"})
     };
-    vec![Call {
-        id: "call_scripted".to_owned(),
-        name,
-        arguments: arguments.to_string(),
-    }]
+    vec![Call { id: "call_scripted".to_owned(), name, arguments: arguments.to_string() }]
 }
 
 /// The stream of a script.
@@ -273,10 +232,7 @@ fn plan(ask: &Ask, script: &Script) -> Plan {
         Script::HangHeaders => {}
         Script::Flood(bytes) => {
             let event = sections.content.into_iter().flatten().next();
-            steps.extend(event.map(|event| Step::Flood {
-                event,
-                bytes: *bytes,
-            }));
+            steps.extend(event.map(|event| Step::Flood { event, bytes: *bytes }));
         }
         _ => {
             for (i, events) in sections.content.into_iter().enumerate() {
@@ -335,31 +291,12 @@ fn ending(script: &Script) -> Ending {
 fn style(script: &Script) -> Style {
     let plain = Style::default();
     match script {
-        Script::Crlf => Style {
-            line_end: "\r\n",
-            ..plain
-        },
-        Script::NoSpace => Style {
-            space: false,
-            ..plain
-        },
-        Script::Comments => Style {
-            comments: true,
-            ..plain
-        },
-        Script::Events { timed: true, .. } => Style {
-            timed: true,
-            ..plain
-        },
-        Script::Split(size) => Style {
-            split: Some(*size),
-            ..plain
-        },
-        Script::Drip(delay) => Style {
-            split: Some(1),
-            drip: Some(*delay),
-            ..plain
-        },
+        Script::Crlf => Style { line_end: "\r\n", ..plain },
+        Script::NoSpace => Style { space: false, ..plain },
+        Script::Comments => Style { comments: true, ..plain },
+        Script::Events { timed: true, .. } => Style { timed: true, ..plain },
+        Script::Split(size) => Style { split: Some(*size), ..plain },
+        Script::Drip(delay) => Style { split: Some(1), drip: Some(*delay), ..plain },
         _ => plain,
     }
 }

@@ -39,21 +39,14 @@ impl Ask {
         let path = request.path().to_owned();
         let model = match body["model"].as_str() {
             Some(model) => model.to_owned(),
-            None => form_field(&request, "model")
-                .or_else(|| deployment(&path))
-                .unwrap_or_default(),
+            None => form_field(&request, "model").or_else(|| deployment(&path)).unwrap_or_default(),
         };
-        let n = body["n"]
-            .as_u64()
-            .and_then(|n| usize::try_from(n).ok())
-            .unwrap_or(1);
+        let n = body["n"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(1);
         Self {
             endpoint: endpoint(&request.method, &path),
             model,
             stream: body["stream"].as_bool().unwrap_or(false),
-            include_usage: body["stream_options"]["include_usage"]
-                .as_bool()
-                .unwrap_or(false),
+            include_usage: body["stream_options"]["include_usage"].as_bool().unwrap_or(false),
             n: n.clamp(1, 128),
             body,
             raw: request.body,
@@ -84,10 +77,7 @@ fn deployment(path: &str) -> Option<String> {
 
 /// A text field of a multipart form.
 pub(crate) fn form_field(request: &Request, name: &str) -> Option<String> {
-    if !request
-        .header("content-type")?
-        .starts_with("multipart/form-data")
-    {
+    if !request.header("content-type")?.starts_with("multipart/form-data") {
         return None;
     }
     let mark = format!("name=\"{name}\"");

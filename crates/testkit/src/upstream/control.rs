@@ -78,9 +78,7 @@ fn set(state: &State, body: &[u8]) -> Result<(), String> {
     if replies.is_empty() {
         return Err("`replies` is empty".to_owned());
     }
-    state
-        .scripts()
-        .insert(model.to_owned(), Scripted::new(replies.clone()));
+    state.scripts().insert(model.to_owned(), Scripted::new(replies.clone()));
     Ok(())
 }
 
@@ -94,9 +92,7 @@ pub(crate) fn decide(state: &State, ask: &Ask) -> Action {
 }
 
 fn scripted(ask: &Ask, reply: &Value) -> Action {
-    let status = reply["status"]
-        .as_u64()
-        .and_then(|code| u16::try_from(code).ok());
+    let status = reply["status"].as_u64().and_then(|code| u16::try_from(code).ok());
     let headers: Vec<(String, String)> = reply["headers"]
         .as_object()
         .into_iter()
@@ -121,11 +117,7 @@ fn scripted(ask: &Ask, reply: &Value) -> Action {
         Action::Later(..) | Action::Hang => return action,
     };
     *code = status.unwrap_or(*code);
-    list.retain(|(name, _)| {
-        !headers
-            .iter()
-            .any(|(other, _)| other.eq_ignore_ascii_case(name))
-    });
+    list.retain(|(name, _)| !headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)));
     list.extend(headers);
     match reply["wait_ms"].as_u64() {
         Some(wait) => Action::Later(Duration::from_millis(wait), Box::new(action)),
@@ -134,9 +126,7 @@ fn scripted(ask: &Ask, reply: &Value) -> Action {
 }
 
 fn plain_text(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// A stream of given events: JSON becomes `data:` lines, a string is written as it is and
@@ -171,12 +161,7 @@ fn message(ask: &Ask, message: &Value) -> Action {
         let text = message[key].as_str().unwrap_or_default();
         text.split_inclusive(' ').map(str::to_owned).collect()
     };
-    let calls = message["tool_calls"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .enumerate()
-        .map(call);
+    let calls = message["tool_calls"].as_array().into_iter().flatten().enumerate().map(call);
     let answer = Answer {
         reasoning: words("reasoning_content"),
         pieces: words("content"),
@@ -188,31 +173,15 @@ fn message(ask: &Ask, message: &Value) -> Action {
     }
     let parts = sections(ask, &answer);
     let content: Vec<Event> = parts.content.into_iter().flatten().collect();
-    let events = [
-        parts.opening,
-        content,
-        parts.finish,
-        parts.usage,
-        parts.done,
-    ]
-    .concat();
-    Action::Stream(Plan::new(
-        events.into_iter().map(Step::Event).collect(),
-        Ending::Complete,
-    ))
+    let events = [parts.opening, content, parts.finish, parts.usage, parts.done].concat();
+    Action::Stream(Plan::new(events.into_iter().map(Step::Event).collect(), Ending::Complete))
 }
 
 /// A call as `{"name", "arguments"}` or in OpenAI's form; arguments may be an object.
 fn call((index, value): (usize, &Value)) -> Call {
-    let function = if value["function"].is_object() {
-        &value["function"]
-    } else {
-        value
-    };
+    let function = if value["function"].is_object() { &value["function"] } else { value };
     Call {
-        id: value["id"]
-            .as_str()
-            .map_or_else(|| format!("call_{index}"), str::to_owned),
+        id: value["id"].as_str().map_or_else(|| format!("call_{index}"), str::to_owned),
         name: function["name"].as_str().unwrap_or("tool").to_owned(),
         arguments: match &function["arguments"] {
             Value::Null => "{}".to_owned(),

@@ -18,11 +18,7 @@ fn base64(bytes: &[u8]) -> String {
         for i in 0..4 {
             let digit = (bits >> (18 - 6 * i)) & 63;
             let used = i <= part.len();
-            text.push(if used {
-                char::from(DIGITS[digit as usize])
-            } else {
-                '='
-            });
+            text.push(if used { char::from(DIGITS[digit as usize]) } else { '=' });
         }
     }
     text
@@ -41,9 +37,7 @@ pub(crate) fn embeddings(ask: &Ask) -> Reply {
     let vector = |index: usize| {
         let values = (0..size).map(|i| ((index as u64 * 31 + i) % 64) as f32 / 64.0);
         if packed {
-            json!(base64(
-                &values.flat_map(f32::to_le_bytes).collect::<Vec<u8>>()
-            ))
+            json!(base64(&values.flat_map(f32::to_le_bytes).collect::<Vec<u8>>()))
         } else {
             json!(values.collect::<Vec<f32>>())
         }
@@ -113,23 +107,14 @@ fn moderation(ask: &Ask) -> Value {
 
 /// The documents in their order, with falling scores; `top_n` is honoured.
 fn rerank(ask: &Ask) -> Value {
-    let documents = ask.body["documents"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let count = ask.body["top_n"]
-        .as_u64()
-        .map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+    let documents = ask.body["documents"].as_array().cloned().unwrap_or_default();
+    let count =
+        ask.body["top_n"].as_u64().map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
     let result = |(index, document): (usize, &Value)| {
         let score = 1.0 / (index as f64 + 1.0);
         json!({"index": index, "relevance_score": score, "document": {"text": document}})
     };
-    let results: Vec<Value> = documents
-        .iter()
-        .enumerate()
-        .take(count)
-        .map(result)
-        .collect();
+    let results: Vec<Value> = documents.iter().enumerate().take(count).map(result).collect();
     json!({
         "id": "rerank-scripted",
         "model": ask.model,

@@ -55,9 +55,7 @@ fn key(body: &[u8]) -> Option<(u8, &[u8])> {
 /// What follows a key and its colon.
 fn value<'a>(body: &'a [u8], finder: &Finder<'_>) -> Option<&'a [u8]> {
     let rest = &body[finder.find(body)? + finder.needle().len()..];
-    rest.trim_ascii_start()
-        .strip_prefix(b":")
-        .map(<[u8]>::trim_ascii_start)
+    rest.trim_ascii_start().strip_prefix(b":").map(<[u8]>::trim_ascii_start)
 }
 
 /// The template used last on a connection and its key.
@@ -121,12 +119,7 @@ fn build(flags: u8, model: &str) -> Template {
 
 fn streamed(plan: &Plan, script: &Script) -> Template {
     let (count, delay, timed) = match script {
-        Script::Events {
-            count,
-            delay,
-            timed,
-            ..
-        } => (*count, *delay, *timed),
+        Script::Events { count, delay, timed, .. } => (*count, *delay, *timed),
         _ => (0, Duration::ZERO, false),
     };
     let chunk = |event| {
@@ -147,9 +140,7 @@ fn streamed(plan: &Plan, script: &Script) -> Template {
     }
     // The role event comes first, then the content, all of one size.
     let event = events[1].clone();
-    let stamp = timed
-        .then(|| memmem::find(&event, STAMP.as_bytes()))
-        .flatten();
+    let stamp = timed.then(|| memmem::find(&event, STAMP.as_bytes())).flatten();
     Template::Paced(Paced {
         opening: [head, events[0].clone()].concat(),
         event,

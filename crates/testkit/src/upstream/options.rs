@@ -12,9 +12,6 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            port: 0,
-            record: true,
-        }
+        Self { port: 0, record: true }
     }
 }

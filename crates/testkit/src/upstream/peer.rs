@@ -87,11 +87,7 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(io: Io, state: Arc<State>) -> Self {
-        Self {
-            io,
-            buf: BytesMut::with_capacity(4096),
-            state,
-        }
+        Self { io, buf: BytesMut::with_capacity(4096), state }
     }
 
     /// Reads more into `buf`, which is given room for at least `room` bytes.

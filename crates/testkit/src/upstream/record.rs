@@ -50,10 +50,7 @@ impl Received {
     /// The first header of this name, whatever its case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        let found = self
-            .headers
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name));
+        let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
@@ -77,11 +74,8 @@ impl Received {
 
     /// The form in which `GET /__record` shows the request.
     pub(crate) fn to_json(&self) -> Value {
-        let headers: Vec<Value> = self
-            .headers
-            .iter()
-            .map(|(name, value)| json!([name, value]))
-            .collect();
+        let headers: Vec<Value> =
+            self.headers.iter().map(|(name, value)| json!([name, value])).collect();
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         json!({
             "method": self.method,
@@ -120,12 +114,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl State {
     pub(crate) fn new(record: bool, tls: bool, port: u16) -> Self {
-        Self {
-            record,
-            tls,
-            port,
-            ..Self::default()
-        }
+        Self { record, tls, port, ..Self::default() }
     }
 
     /// Everything received so far.
@@ -150,10 +139,7 @@ impl State {
     /// Changes the outcome of a request, unless it was cleared away meanwhile.
     pub(crate) fn update(&self, order: u64, change: impl FnOnce(&mut Received)) {
         if self.record
-            && let Some(entry) = lock(&self.received)
-                .iter_mut()
-                .rev()
-                .find(|r| r.order == order)
+            && let Some(entry) = lock(&self.received).iter_mut().rev().find(|r| r.order == order)
         {
             change(entry);
         }
@@ -178,20 +164,17 @@ pub(crate) struct Ticket {
 impl Ticket {
     /// Notes that `count` more events go to the socket.
     pub(crate) fn sends(&self, count: usize) {
-        self.state
-            .update(self.order, |entry| entry.outcome.events_sent += count);
+        self.state.update(self.order, |entry| entry.outcome.events_sent += count);
     }
 
     /// Takes back that `count` events went to the socket.
     pub(crate) fn unsent(&self, count: usize) {
-        self.state
-            .update(self.order, |entry| entry.outcome.events_sent -= count);
+        self.state.update(self.order, |entry| entry.outcome.events_sent -= count);
     }
 
     /// Notes that the last bytes of the script go to the socket.
     pub(crate) fn finishes(&self) {
-        self.state
-            .update(self.order, |entry| entry.outcome.finished = true);
+        self.state.update(self.order, |entry| entry.outcome.finished = true);
     }
 
     /// Notes that the peer left before the end.

@@ -11,16 +11,8 @@ pub const PROMPT_TOKENS: u64 = 11;
 /// The `prompt_tokens_details.cached_tokens` of every reply.
 pub const CACHED_TOKENS: u64 = 3;
 /// The content deltas of a plain streamed reply.
-pub const DEFAULT_PIECES: [&str; 8] = [
-    "This ",
-    "is ",
-    "the ",
-    "reply ",
-    "of ",
-    "a ",
-    "scripted ",
-    "upstream.",
-];
+pub const DEFAULT_PIECES: [&str; 8] =
+    ["This ", "is ", "the ", "reply ", "of ", "a ", "scripted ", "upstream."];
 /// The content of a plain reply that is not streamed: the deltas joined.
 pub const DEFAULT_TEXT: &str = "This is the reply of a scripted upstream.";
 
@@ -49,11 +41,8 @@ pub fn digest_text(body: &[u8]) -> String {
 /// the place for the time of sending.
 pub(crate) fn pieces(count: usize, bytes: usize, timed: bool) -> Vec<String> {
     let piece = |i: usize| {
-        let mut text = if timed {
-            format!("{STAMP_MARK}{STAMP}{STAMP_MARK}")
-        } else {
-            format!("w{i}")
-        };
+        let mut text =
+            if timed { format!("{STAMP_MARK}{STAMP}{STAMP_MARK}") } else { format!("w{i}") };
         while text.len() + 1 < bytes {
             text.push('x');
         }
@@ -66,26 +55,14 @@ pub(crate) fn pieces(count: usize, bytes: usize, timed: bool) -> Vec<String> {
 /// Cuts a text into pieces of `size` characters.
 pub(crate) fn cut(text: &str, size: usize) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
-    chars
-        .chunks(size.max(1))
-        .map(|part| part.iter().collect())
-        .collect()
+    chars.chunks(size.max(1)).map(|part| part.iter().collect()).collect()
 }
 
 /// The pieces of the script `split`, whose characters take one to four bytes.
 pub(crate) fn wide_pieces() -> Vec<String> {
-    [
-        "héllo ",
-        "中文",
-        "字符，",
-        "🎉🦀",
-        " 한국어 ",
-        "👩‍👩‍👧",
-        " \"quoted\" \\ \n",
-        "end",
-    ]
-    .map(str::to_owned)
-    .to_vec()
+    ["héllo ", "中文", "字符，", "🎉🦀", " 한국어 ", "👩‍👩‍👧", " \"quoted\" \\ \n", "end"]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 /// The usage of a reply of so many completion tokens.
@@ -106,10 +83,7 @@ pub(crate) fn openai_error(status: u16) -> Value {
         400 => ("invalid_request_error", "invalid_value"),
         401 => ("invalid_request_error", "invalid_api_key"),
         402 => ("insufficient_quota", "insufficient_quota"),
-        403 => (
-            "invalid_request_error",
-            "unsupported_country_region_territory",
-        ),
+        403 => ("invalid_request_error", "unsupported_country_region_territory"),
         404 => ("invalid_request_error", "model_not_found"),
         413 => ("invalid_request_error", "request_too_large"),
         429 => ("requests", "rate_limit_exceeded"),

@@ -89,11 +89,7 @@ pub(crate) fn head_bytes(
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     let _ = write!(out, "HTTP/1.1 {status} {}\r\n", reason(status));
-    let given = |name: &str| {
-        headers
-            .iter()
-            .any(|(key, _)| key.eq_ignore_ascii_case(name))
-    };
+    let given = |name: &str| headers.iter().any(|(key, _)| key.eq_ignore_ascii_case(name));
     for (name, value) in headers {
         let _ = write!(out, "{name}: {value}\r\n");
     }
@@ -146,11 +142,7 @@ pub(crate) async fn write(
 }
 
 async fn write_bytes(peer: &mut Peer, reply: &Reply) -> Result<(), Left> {
-    let length = if reply.status == 204 {
-        None
-    } else {
-        Some(reply.body.len())
-    };
+    let length = if reply.status == 204 { None } else { Some(reply.body.len()) };
     let mut out = match length {
         Some(length) => head_bytes(reply.status, &reply.headers, Some(length)),
         None => b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(),

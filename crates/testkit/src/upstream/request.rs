@@ -59,10 +59,7 @@ impl Request {
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let found = self
-            .headers
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name));
+        let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 }
@@ -98,9 +95,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, NoRequest> {
         keep_alive: request.version == Some(1),
         expects: false,
         chat: request.method == Some("POST")
-            && request
-                .path
-                .is_some_and(|path| path.ends_with("/chat/completions")),
+            && request.path.is_some_and(|path| path.ends_with("/chat/completions")),
     };
     for header in request.headers.iter() {
         note(&mut head, header)?;
@@ -113,10 +108,7 @@ fn note(head: &mut Head, header: &httparse::Header<'_>) -> Result<(), NoRequest>
     let is = |name: &str| header.name.eq_ignore_ascii_case(name);
     let has = |word: &[u8]| {
         header.value.len() >= word.len()
-            && header
-                .value
-                .windows(word.len())
-                .any(|part| part.eq_ignore_ascii_case(word))
+            && header.value.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word))
     };
     if is("content-length") {
         let text = std::str::from_utf8(header.value).unwrap_or_default();
@@ -143,20 +135,11 @@ pub(crate) async fn read_request(peer: &mut Peer, head: Head) -> Result<Request,
         return Err(NoRequest::Bad("the request head is not HTTP/1.1"));
     }
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-    let headers = parsed
-        .headers
-        .iter()
-        .map(|h| (h.name.to_owned(), text(h.value)))
-        .collect();
+    let headers = parsed.headers.iter().map(|h| (h.name.to_owned(), text(h.value))).collect();
     let method = parsed.method.unwrap_or_default().to_owned();
     let target = parsed.path.unwrap_or_default().to_owned();
     let body = read_body(peer, head).await?;
-    Ok(Request {
-        method,
-        target,
-        headers,
-        body,
-    })
+    Ok(Request { method, target, headers, body })
 }
 
 /// Reads the body behind a head that is already taken off the buffer.
@@ -181,10 +164,7 @@ async fn read_chunks(peer: &mut Peer) -> Result<Bytes, NoRequest> {
     let mut body = BytesMut::new();
     loop {
         let line = read_line(peer).await?;
-        let digits = line[..]
-            .split(|byte| *byte == b';')
-            .next()
-            .unwrap_or_default();
+        let digits = line[..].split(|byte| *byte == b';').next().unwrap_or_default();
         let digits = std::str::from_utf8(digits).unwrap_or_default().trim();
         let Ok(size) = usize::from_str_radix(digits, 16) else {
             return Err(NoRequest::Bad("a chunk size is not a number"));

@@ -70,11 +70,7 @@ fn output(answer: &Answer) -> Vec<Value> {
 
 fn call_item(answer: &Answer, index: usize, status: &str) -> Value {
     let call = &answer.calls[index];
-    let arguments = if status == "completed" {
-        call.arguments.as_str()
-    } else {
-        ""
-    };
+    let arguments = if status == "completed" { call.arguments.as_str() } else { "" };
     json!({"id": format!("fc_scripted_{index}"), "type": "function_call", "status": status,
         "call_id": call.id, "name": call.name, "arguments": arguments})
 }
@@ -89,10 +85,7 @@ impl Counter {
         for (key, value) in fields.as_object().into_iter().flatten() {
             data[key] = value.clone();
         }
-        Event {
-            name: Some(name),
-            data: data.to_string(),
-        }
+        Event { name: Some(name), data: data.to_string() }
     }
 }
 
@@ -115,17 +108,13 @@ pub(crate) fn sections(ask: &Ask, answer: &Answer) -> Sections {
         }
     }
     let done = json!({"response": whole(ask, answer)});
-    sections
-        .finish
-        .push(count.event("response.completed", &done));
+    sections.finish.push(count.event("response.completed", &done));
     sections
 }
 
 fn text_events(count: &mut Counter, answer: &Answer, sections: &mut Sections) {
     let item = json!({"output_index": 0, "item": message("in_progress", &[])});
-    sections
-        .opening
-        .push(count.event("response.output_item.added", &item));
+    sections.opening.push(count.event("response.output_item.added", &item));
     let place = |more: Value| {
         let mut fields = json!({"item_id": "msg_scripted", "output_index": 0, "content_index": 0});
         for (key, value) in more.as_object().into_iter().flatten() {
@@ -134,28 +123,18 @@ fn text_events(count: &mut Counter, answer: &Answer, sections: &mut Sections) {
         fields
     };
     let empty = place(json!({"part": part("")}));
-    sections
-        .opening
-        .push(count.event("response.content_part.added", &empty));
+    sections.opening.push(count.event("response.content_part.added", &empty));
     for piece in &answer.pieces {
         let fields = place(json!({"delta": piece, "logprobs": []}));
-        sections
-            .content
-            .push(vec![count.event("response.output_text.delta", &fields)]);
+        sections.content.push(vec![count.event("response.output_text.delta", &fields)]);
     }
     let text = answer.text();
     let whole = place(json!({"text": text, "logprobs": []}));
-    sections
-        .finish
-        .push(count.event("response.output_text.done", &whole));
+    sections.finish.push(count.event("response.output_text.done", &whole));
     let whole = place(json!({"part": part(&text)}));
-    sections
-        .finish
-        .push(count.event("response.content_part.done", &whole));
+    sections.finish.push(count.event("response.content_part.done", &whole));
     let item = json!({"output_index": 0, "item": message("completed", &[part(&text)])});
-    sections
-        .finish
-        .push(count.event("response.output_item.done", &item));
+    sections.finish.push(count.event("response.output_item.done", &item));
 }
 
 fn call_events(count: &mut Counter, answer: &Answer, index: usize, sections: &mut Sections) {

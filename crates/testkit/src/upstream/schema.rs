@@ -14,9 +14,7 @@ fn fill(root: &Value, schema: &Value, depth: usize) -> Value {
         return Value::Null;
     }
     if let Some(target) = schema["$ref"].as_str() {
-        let found = target
-            .strip_prefix('#')
-            .and_then(|pointer| root.pointer(pointer));
+        let found = target.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
         return found.map_or(Value::Null, |found| fill(root, found, depth + 1));
     }
     if !schema["const"].is_null() {
@@ -31,10 +29,7 @@ fn fill(root: &Value, schema: &Value, depth: usize) -> Value {
         }
     }
     let kind = match &schema["type"] {
-        Value::Array(kinds) => kinds
-            .iter()
-            .filter_map(Value::as_str)
-            .find(|k| *k != "null"),
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).find(|k| *k != "null"),
         kind => kind.as_str(),
     };
     match kind {
@@ -50,17 +45,14 @@ fn fill(root: &Value, schema: &Value, depth: usize) -> Value {
 
 fn object(root: &Value, schema: &Value, depth: usize) -> Value {
     let properties = schema["properties"].as_object().into_iter().flatten();
-    let filled: Map<String, Value> = properties
-        .map(|(name, inner)| (name.clone(), fill(root, inner, depth + 1)))
-        .collect();
+    let filled: Map<String, Value> =
+        properties.map(|(name, inner)| (name.clone(), fill(root, inner, depth + 1))).collect();
     Value::Object(filled)
 }
 
 fn array(root: &Value, schema: &Value, depth: usize) -> Value {
     let count = schema["minItems"].as_u64().unwrap_or(1).clamp(1, 16);
-    (0..count)
-        .map(|_| fill(root, &schema["items"], depth + 1))
-        .collect()
+    (0..count).map(|_| fill(root, &schema["items"], depth + 1)).collect()
 }
 
 fn string(schema: &Value) -> String {

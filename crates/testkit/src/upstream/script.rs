@@ -14,12 +14,7 @@ pub(crate) enum Dialect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Script {
     Ok,
-    Events {
-        count: usize,
-        delay: Duration,
-        bytes: usize,
-        timed: bool,
-    },
+    Events { count: usize, delay: Duration, bytes: usize, timed: bool },
     Cut(usize),
     Reset(usize),
     Eof(usize),
@@ -32,15 +27,9 @@ pub(crate) enum Script {
     Malformed(usize),
     NotSse,
     Html(u16),
-    Status {
-        code: u16,
-        retry_after: Option<String>,
-    },
+    Status { code: u16, retry_after: Option<String> },
     Error200(Dialect),
-    ErrorEvent {
-        count: usize,
-        dialect: Dialect,
-    },
+    ErrorEvent { count: usize, dialect: Dialect },
     JsonForStream,
     Comments,
     Crlf,
@@ -69,9 +58,7 @@ impl<'a> Args<'a> {
     }
 
     fn number<T: std::str::FromStr>(&mut self, default: T) -> T {
-        self.text()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(default)
+        self.text().and_then(|text| text.parse().ok()).unwrap_or(default)
     }
 
     fn millis(&mut self, default: u64) -> Duration {
@@ -117,15 +104,11 @@ pub(crate) fn parse(model: &str) -> Script {
         "malformed" => Script::Malformed(args.number(1)),
         "not-sse" => Script::NotSse,
         "html" => Script::Html(args.number(502)),
-        "status" => Script::Status {
-            code: args.number(500),
-            retry_after: args.text().map(str::to_owned),
-        },
+        "status" => {
+            Script::Status { code: args.number(500), retry_after: args.text().map(str::to_owned) }
+        }
         "error200" => Script::Error200(args.dialect()),
-        "error-event" => Script::ErrorEvent {
-            count: args.number(1),
-            dialect: args.dialect(),
-        },
+        "error-event" => Script::ErrorEvent { count: args.number(1), dialect: args.dialect() },
         "big" => Script::Big(args.number(1 << 20)),
         "flood" => Script::Flood(args.number(64 << 20)),
         "redirect" if !rest.is_empty() => Script::Redirect(rest.to_owned()),
@@ -166,30 +149,16 @@ mod tests {
         assert_eq!(parse("ft:gpt-4o:acme"), Script::Ok);
         assert_eq!(
             parse("timed:5:100:64"),
-            Script::Events {
-                count: 5,
-                delay: Duration::from_millis(100),
-                bytes: 64,
-                timed: true
-            }
+            Script::Events { count: 5, delay: Duration::from_millis(100), bytes: 64, timed: true }
         );
         assert_eq!(
             parse("status:429:7"),
-            Script::Status {
-                code: 429,
-                retry_after: Some("7".to_owned())
-            }
+            Script::Status { code: 429, retry_after: Some("7".to_owned()) }
         );
         assert_eq!(
             parse("error-event:0:baidu"),
-            Script::ErrorEvent {
-                count: 0,
-                dialect: Dialect::Baidu
-            }
+            Script::ErrorEvent { count: 0, dialect: Dialect::Baidu }
         );
-        assert_eq!(
-            parse("redirect:127.0.0.1:9"),
-            Script::Redirect("127.0.0.1:9".to_owned())
-        );
+        assert_eq!(parse("redirect:127.0.0.1:9"), Script::Redirect("127.0.0.1:9".to_owned()));
     }
 }

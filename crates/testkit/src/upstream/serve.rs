@@ -115,17 +115,10 @@ async fn full(mut peer: Peer, head: Head, number: u64) -> Result<Option<Peer>, (
         Ok(request) => request,
         Err(problem) => return Err((peer, problem)),
     };
-    let after = if head.keep_alive {
-        After::KeepAlive
-    } else {
-        After::Close
-    };
+    let after = if head.keep_alive { After::KeepAlive } else { After::Close };
     let state = Arc::clone(&peer.state);
     if let Some(reply) = control(&state, &request.method, request.path(), &request.body) {
-        let ticket = Ticket {
-            state,
-            order: u64::MAX,
-        };
+        let ticket = Ticket { state, order: u64::MAX };
         return Ok(write(peer, &reply, &ticket, after).await);
     }
     let order = state.add(Received {
@@ -151,11 +144,7 @@ async fn perform(
     after: After,
 ) -> Option<Peer> {
     while let Action::Later(delay, next) = action {
-        if peer
-            .wait(tokio::time::Instant::now() + delay)
-            .await
-            .is_err()
-        {
+        if peer.wait(tokio::time::Instant::now() + delay).await.is_err() {
             ticket.left();
             return None;
         }

@@ -17,17 +17,11 @@ pub(crate) struct Event {
 
 impl Event {
     pub(crate) fn data(value: &Value) -> Self {
-        Self {
-            name: None,
-            data: value.to_string(),
-        }
+        Self { name: None, data: value.to_string() }
     }
 
     pub(crate) fn done() -> Self {
-        Self {
-            name: None,
-            data: "[DONE]".to_owned(),
-        }
+        Self { name: None, data: "[DONE]".to_owned() }
     }
 }
 
@@ -51,10 +45,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn of(pieces: Vec<String>) -> Self {
-        Self {
-            pieces,
-            ..Self::default()
-        }
+        Self { pieces, ..Self::default() }
     }
 
     pub(crate) fn text(&self) -> String {
@@ -67,11 +58,7 @@ impl Answer {
     }
 
     pub(crate) fn finish_reason(&self) -> &'static str {
-        if self.calls.is_empty() {
-            "stop"
-        } else {
-            "tool_calls"
-        }
+        if self.calls.is_empty() { "stop" } else { "tool_calls" }
     }
 }
 
@@ -149,18 +136,8 @@ fn chat_message(answer: &Answer) -> Value {
 pub(crate) fn sections(ask: &Ask, answer: &Answer) -> Sections {
     match ask.endpoint {
         Endpoint::Responses => responses::sections(ask, answer),
-        Endpoint::Completions => Chunks {
-            ask,
-            answer,
-            chat: false,
-        }
-        .sections(),
-        _ => Chunks {
-            ask,
-            answer,
-            chat: true,
-        }
-        .sections(),
+        Endpoint::Completions => Chunks { ask, answer, chat: false }.sections(),
+        _ => Chunks { ask, answer, chat: true }.sections(),
     }
 }
 
@@ -213,12 +190,7 @@ impl Chunks<'_> {
         let mut deltas = Vec::new();
         if self.chat {
             let said = |name: &str, text: &String| json!({name: text});
-            deltas.extend(
-                self.answer
-                    .reasoning
-                    .iter()
-                    .map(|t| said("reasoning_content", t)),
-            );
+            deltas.extend(self.answer.reasoning.iter().map(|t| said("reasoning_content", t)));
             deltas.extend(self.answer.pieces.iter().map(|t| said("content", t)));
             for (index, call) in self.answer.calls.iter().enumerate() {
                 deltas.extend(call_deltas(index, call));
@@ -228,19 +200,13 @@ impl Chunks<'_> {
         }
         let count = deltas.len();
         let content = deltas.iter().enumerate();
-        let content = content
-            .map(|(i, delta)| self.each(delta, &Value::Null, i + 1))
-            .collect();
+        let content = content.map(|(i, delta)| self.each(delta, &Value::Null, i + 1)).collect();
         let role = json!({"role": "assistant", "content": "", "refusal": null});
         let last = if self.chat { json!({}) } else { json!("") };
         let total = self.answer.usage(self.ask.n);
         let usage = self.ask.include_usage.then(|| self.chunk(&[], Some(total)));
         Sections {
-            opening: if self.chat {
-                self.each(&role, &Value::Null, 0)
-            } else {
-                Vec::new()
-            },
+            opening: if self.chat { self.each(&role, &Value::Null, 0) } else { Vec::new() },
             content,
             finish: self.each(&last, &json!(self.answer.finish_reason()), count),
             usage: usage.into_iter().collect(),
@@ -255,10 +221,7 @@ fn call_deltas(index: usize, call: &Call) -> Vec<Value> {
     let first = json!({"tool_calls": [{"index": index, "id": call.id, "type": "function",
         "function": {"name": call.name, "arguments": ""}}]});
     let mut deltas = vec![first];
-    for (i, part) in super::render::cut(&call.arguments, 7)
-        .into_iter()
-        .enumerate()
-    {
+    for (i, part) in super::render::cut(&call.arguments, 7).into_iter().enumerate() {
         let entry = if i % 2 == 0 {
             json!({"index": index, "id": "", "type": "function",
                 "function": {"name": "", "arguments": part}})

@@ -60,14 +60,7 @@ pub(crate) struct Style {
 
 impl Default for Style {
     fn default() -> Self {
-        Self {
-            line_end: "\n",
-            space: true,
-            comments: false,
-            timed: false,
-            split: None,
-            drip: None,
-        }
+        Self { line_end: "\n", space: true, comments: false, timed: false, split: None, drip: None }
     }
 }
 
@@ -122,15 +115,8 @@ pub(crate) fn stamp(bytes: &mut [u8]) {
 
 /// Overwrites the digits at the start of `bytes` with the time in ns since 1970.
 pub(crate) fn stamp_at(bytes: &mut [u8]) {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_nanos();
-    let _ = write!(
-        &mut bytes[..STAMP.len()],
-        "{now:0width$}",
-        width = STAMP.len()
-    );
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let _ = write!(&mut bytes[..STAMP.len()], "{now:0width$}", width = STAMP.len());
 }
 
 /// Appends `bytes` as one chunk of the chunked coding.

@@ -11,9 +11,7 @@ use tokio_rustls::TlsAcceptor;
 pub(crate) fn acceptor() -> (TlsAcceptor, String) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "testkit authority");
+    params.distinguished_name.push(DnType::CommonName, "testkit authority");
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate().unwrap();
     let authority = params.self_signed(&key).unwrap();
@@ -21,9 +19,7 @@ pub(crate) fn acceptor() -> (TlsAcceptor, String) {
 
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let mut params = CertificateParams::new(names).unwrap();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "scripted upstream");
+    params.distinguished_name.push(DnType::CommonName, "scripted upstream");
     params.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, &issuer).unwrap();
