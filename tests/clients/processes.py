@@ -1,5 +1,6 @@
 """Starting, watching and ending the processes of a run. Standard library only."""
 
+import contextlib
 import ctypes
 import json
 import os
@@ -80,10 +81,8 @@ def start_magpie(program, config, folder, name="magpie"):
 
 def end_group(process):
     """Kills a process with everything in its group."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
@@ -132,13 +131,19 @@ def children():
     return found
 
 
+def kill_children():
+    """Kills every child, for others to wait for, and returns them."""
+    killed = children()
+    for child in killed:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    return killed
+
+
 def end_children():
     """Kills every child, and then the children that they leave behind."""
     deadline = time.monotonic() + 10
-    while (alive := children()) and time.monotonic() < deadline:
-        for child in alive:
-            try:
-                os.kill(child, signal.SIGKILL)
+    while (killed := kill_children()) and time.monotonic() < deadline:
+        for child in killed:
+            with contextlib.suppress(ChildProcessError):
                 os.waitpid(child, 0)
-            except (ProcessLookupError, ChildProcessError):
-                pass

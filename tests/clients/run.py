@@ -28,6 +28,7 @@ from processes import (
     Server,
     adopt_orphans,
     end_children,
+    kill_children,
     local_environment,
     run,
     run_quietly,
@@ -133,8 +134,13 @@ def prepare(suites):
     wanted = {BASE}.union(*(SUITES[name][0] for name in suites))
     with ThreadPoolExecutor() as pool:
         jobs = [pool.submit(installed, name, *steps[name]) for name in steps if name in wanted]
-        for job in jobs:
-            job.result()
+        try:
+            for job in jobs:
+                job.result()
+        except BaseException:
+            # The others need not go on; each thread sees its command end.
+            kill_children()
+            raise
 
 
 def configuration(upstream):
@@ -173,7 +179,8 @@ def run_suite(name, environment):
         tests = [shutil.copy(HERE / file, WORK / NODE) for file in files]
         command = ["node", "--test", "--test-reporter=spec", *tests]
     else:
-        command = [python_of(BASE), "-m", "pytest", "-q", *(HERE / file for file in files)]
+        pytest = [python_of(BASE), "-m", "pytest", "-p", "pytest_timeout", "-q"]
+        command = [*pytest, *(HERE / file for file in files)]
     try:
         passed = run(command, limit, env=environment, cwd=HERE) == 0
     except Problem as problem:

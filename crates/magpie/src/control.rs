@@ -245,9 +245,13 @@ fn reload(
     });
     match read {
         Ok(snapshot) => {
-            let before = (settings.listen, settings.workers);
-            if (snapshot.settings.listen, snapshot.settings.workers) != before {
-                note("a new address or number of workers takes a restart");
+            let fixed =
+                |settings: &Settings| Settings { grace: Duration::ZERO, ..settings.clone() };
+            let connections = snapshot.limits.connections;
+            if fixed(&snapshot.settings) != fixed(settings)
+                || connections != shared.snapshot.load().limits.connections
+            {
+                note("listen, workers, log and limits.connections take a restart");
             }
             for warning in &snapshot.warnings {
                 note(&format!("warning: {warning}"));
@@ -255,6 +259,7 @@ fn reload(
             let models = snapshot.models().len();
             let providers = snapshot.providers.len();
             shared.snapshot.store(Arc::new(snapshot));
+            shared.tls.forget();
             note(&format!("configuration read: {providers} providers, {models} models"));
         }
         Err(problems) => {

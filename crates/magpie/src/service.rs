@@ -1,6 +1,5 @@
 //! From one request on a connection to its response: let in, then the API or a page.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use arc_swap::ArcSwap;
 use http::{Request, Response, header};
 use hyper::body::Incoming;
 use policy::Snapshot;
-use relay::{Fault, Language, Relay, ReplyBody, RequestId, access};
+use relay::{Fault, Language, Relay, ReplyBody, RequestId, Shed, access};
 use tokio::time::Instant;
 
 use crate::pages;
@@ -37,7 +36,7 @@ impl Service {
     pub(crate) async fn answer(
         &self,
         request: Request<Incoming>,
-        shed: &Rc<Cell<bool>>,
+        shed: &Rc<Shed>,
     ) -> Response<Body> {
         let mut response = self.respond(request, shed).await;
         // The API has given its own already, which is also in the log.
@@ -48,7 +47,7 @@ impl Service {
         response
     }
 
-    async fn respond(&self, request: Request<Incoming>, shed: &Rc<Cell<bool>>) -> Response<Body> {
+    async fn respond(&self, request: Request<Incoming>, shed: &Rc<Shed>) -> Response<Body> {
         let start = Instant::now();
         let snapshot = self.snapshot.load_full();
         let (parts, body) = request.into_parts();

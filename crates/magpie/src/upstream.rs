@@ -14,7 +14,6 @@ mod pool;
 mod tls;
 
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -27,7 +26,7 @@ use relay::{Call, Failure, FailureKind, Upstream};
 use tokio::time::{Instant, timeout};
 
 use connect::{Connection, Connector};
-use pool::{Pool, Pools};
+use pool::Pools;
 pub(crate) use tls::TlsConfigs;
 
 /// How soon after sending on a used connection its end means that the provider had closed it while
@@ -55,16 +54,20 @@ impl Network {
     async fn send_over_network(&self, call: Call) -> Result<Response<NetworkBody>, Failure> {
         let origin = &call.provider.origin;
         let pool = self.pools.of(origin);
-        if let Some(connection) = pool.idle().await {
-            let sent = Instant::now();
-            return send_on(connection, call, &pool).await.map_err(|failure| {
-                if failure.kind != FailureKind::NoReply || sent.elapsed() >= STALE {
-                    return failure;
-                }
-                // Its neighbours have waited longer, so the next try shall not meet them.
-                pool.forget_idle();
-                Failure { kind: FailureKind::Stale, ..failure }
-            });
+        match pool.idle().await {
+            Some(Connection::Http1(connection)) => {
+                let sent = Instant::now();
+                return h1::send(connection, call, &pool).await.map_err(|failure| {
+                    if failure.kind != FailureKind::NoReply || sent.elapsed() >= STALE {
+                        return failure;
+                    }
+                    // Its neighbours have waited longer: the next try shall not meet them.
+                    pool.forget_idle();
+                    Failure { kind: FailureKind::Stale, ..failure }
+                });
+            }
+            Some(Connection::Http2(connection)) => return h2::send(connection, call).await,
+            None => {}
         }
         // In a box: connecting is rare, and its many steps would make every request's future large.
         let connecting = Box::pin(pool.connect(&self.connector, origin));
@@ -75,18 +78,10 @@ impl Network {
                 return Err(Failure::new(FailureKind::Connect, after));
             }
         };
-        send_on(connection, call, &pool).await
-    }
-}
-
-async fn send_on(
-    connection: Connection,
-    call: Call,
-    pool: &Rc<Pool>,
-) -> Result<Response<NetworkBody>, Failure> {
-    match connection {
-        Connection::Http1(connection) => h1::send(connection, call, pool).await,
-        Connection::Http2(connection) => h2::send(connection, call).await,
+        match connection {
+            Connection::Http1(connection) => h1::send(connection, call, &pool).await,
+            Connection::Http2(connection) => h2::send(connection, call).await,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use policy::Snapshot;
-use relay::{Recorder, Relay};
+use relay::{Recorder, Relay, Shed};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -155,7 +155,7 @@ async fn turn_away(mut stream: TcpStream) {
     let busy = format!(
         "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{BODY}",
-        BODY.len(),
+        BODY.len()
     );
     let _ = timeout(Duration::from_secs(1), stream.write_all(busy.as_bytes())).await;
 }
@@ -175,7 +175,7 @@ macro_rules! watched {
                     Phase::Running => {}
                     Phase::Draining => $connection.as_mut().graceful_shutdown(),
                     Phase::Shedding => {
-                        $shed.set(true);
+                        $shed.set();
                         $streams.notify_waiters();
                         $connection.as_mut().graceful_shutdown();
                     }
@@ -192,7 +192,7 @@ async fn converse(stream: TcpStream, service: Rc<Service>, phase: watch::Receive
         () = last_chance(phase.clone()) => None,
     };
     let Some(version) = version else { return };
-    let shed = Rc::new(Cell::new(false));
+    let shed = Rc::new(Shed::default());
     let streams = Rc::new(Notify::new());
     let handler = {
         let shed = Rc::clone(&shed);

@@ -13,7 +13,7 @@ use crate::edits::{self, EditPlan};
 use crate::load::Environment;
 use crate::names::{Pattern, nearest};
 use crate::problem::{Place, Problem};
-use crate::provider::{Clocks, Provider};
+use crate::provider::{Clocks, Origin, Provider};
 use crate::snapshot::{Access, Limits, Route, Settings, Snapshot, Wildcard};
 use crate::units;
 
@@ -31,8 +31,10 @@ pub fn build(
     profiles: &[(String, Profile)],
     environment: &Environment,
 ) -> Result<Snapshot, Vec<Problem>> {
-    let mut builder = Builder { profiles, environment, problems: Vec::new(), warnings: Vec::new() };
+    let mut builder =
+        Builder { profiles, environment, listen: None, problems: Vec::new(), warnings: Vec::new() };
     let settings = builder.settings(config);
+    builder.listen = Some(settings.listen);
     let access = builder.access(config, &settings);
     let limits = builder.limits(config);
     let clocks = builder.clocks(Clocks::default(), &config.timeouts);
@@ -63,6 +65,8 @@ pub fn build(
 struct Builder<'a> {
     profiles: &'a [(String, Profile)],
     environment: &'a Environment,
+    /// Where the API listens, once that is known.
+    listen: Option<SocketAddr>,
     problems: Vec<Problem>,
     warnings: Vec<String>,
 }
@@ -78,6 +82,12 @@ struct Models {
 impl Builder<'_> {
     fn problem(&mut self, place: Place, message: impl Into<String>, hint: impl Into<String>) {
         self.problems.push(Problem::new(place, message, hint));
+    }
+
+    /// Whether requests to an origin would come back here, again and again.
+    fn is_own(&self, origin: &Origin) -> bool {
+        let local = matches!(&*origin.host, "localhost" | "127.0.0.1" | "::1");
+        local && self.listen.is_some_and(|listen| listen.port() == origin.port)
     }
 
     fn env(&self, name: &str) -> Option<&str> {

@@ -116,25 +116,32 @@ pub(crate) fn parse_base_url(url: &str) -> Result<(Origin, Box<str>), String> {
     if url == "echo:" {
         return Ok((origin(Scheme::Echo, "echo", 0, "echo"), "".into()));
     }
-    let uri: http::Uri = url.parse().map_err(|fault| format!("`{url}` is not a URL: {fault}"))?;
+    let shown = shown(url);
+    let uri: http::Uri = url.parse().map_err(|fault| format!("`{shown}` is not a URL: {fault}"))?;
     let (scheme, port) = match uri.scheme_str() {
         Some("http") => (Scheme::Http, 80),
         Some("https") => (Scheme::Https, 443),
-        _ => return Err(format!("`{url}` must begin with http:// or https://")),
+        _ => return Err(format!("`{shown}` must begin with http:// or https://")),
     };
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     if authority.contains('@') {
         return Err(String::from("a base URL must not hold a user name or password"));
     }
     if uri.query().is_some() {
-        return Err(format!("`{url}` must not hold a query"));
+        return Err(format!("`{shown}` must not hold a query"));
     }
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let path = uri.path().trim_end_matches('/');
     if let Some(front) = path.strip_suffix("/chat/completions") {
-        return Err(format!("`{url}` must end before /chat/completions, so at `{front}`"));
+        return Err(format!("`{shown}` must end before /chat/completions, so at `{front}`"));
     }
     Ok((origin(scheme, host, uri.port_u16().unwrap_or(port), authority), path.into()))
+}
+
+/// A URL without the parts that a secret may stand in.
+pub(crate) fn shown(url: &str) -> &str {
+    let before_query = url.split(['?', '#']).next().unwrap_or_default();
+    before_query.rsplit('@').next().unwrap_or_default()
 }
 
 /// Client headers let through to a provider.

@@ -80,6 +80,7 @@ impl Ended {
             FailureKind::Cut => (Code::Truncated, Outcome::Truncated),
             FailureKind::Protocol => (Code::Malformed, Outcome::Truncated),
             FailureKind::Upload => (Code::BodyCut, Outcome::Refused),
+            FailureKind::UploadTooLarge => (Code::BodyTooLarge, Outcome::Refused),
         };
         let message = format!("{provider}: {}.", failure.detail);
         Self { outcome, fault: Fault::new(code, message) }

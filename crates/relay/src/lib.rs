@@ -22,13 +22,17 @@ mod reply;
 mod request_id;
 mod serve;
 mod settle;
+mod shed;
 mod tap;
 
 pub use access::Visitor;
 pub use fault::{Blame, Code, Fault, Language};
 pub use intake::{Endpoint, Operation, endpoint, wrong_method};
-pub use ports::{BoxError, Call, Failure, FailureKind, Outgoing, Recorder, Upstream};
+pub use ports::{
+    BoxError, Call, Failure, FailureKind, Outgoing, Recorder, UploadTooLarge, Upstream,
+};
 pub use reply::ReplyBody;
 pub use request_id::RequestId;
 pub use serve::{Relay, Request};
 pub use settle::{Outcome, Record, Settlement};
+pub use shed::Shed;

@@ -18,7 +18,7 @@ use crate::attempt::{self, Read};
 use crate::fault::{Code, Fault};
 use crate::headers::{JSON, is_json};
 use crate::intake::{self, Endpoint};
-use crate::ports::{BoxError, Outgoing, Upstream};
+use crate::ports::{BoxError, Outgoing, UploadTooLarge, Upstream};
 use crate::prepare;
 use crate::reply::ReplyBody;
 use crate::serve::{
@@ -187,10 +187,21 @@ where
             }
             Search::NeedMore => {}
         }
+        // An eighth more before the next search: many small pieces must not cost many searches.
+        let enough = begun.len() + begun.len() / 8;
         let mut pinned = pin!(body.as_mut());
-        match intake::next_data(&mut pinned).await? {
-            Some(data) => begun.extend_from_slice(&data),
-            None => break None,
+        let mut ended = false;
+        while begun.len() <= enough && !ended {
+            match intake::next_data(&mut pinned).await? {
+                Some(data) => begun.extend_from_slice(&data),
+                None => ended = true,
+            }
+        }
+        if ended {
+            break match multipart::find_field(&begun, boundary, "model") {
+                Search::Found(span) => Some(span),
+                Search::NeedMore | Search::Absent => None,
+            };
         }
     };
     let Some(span) = field else {
@@ -257,7 +268,7 @@ where
             let size = frame.data_ref().map_or(0, Bytes::len);
             match self.left.checked_sub(size) {
                 Some(left) => self.left = left,
-                None => return Err("the upload is larger than allowed".into()),
+                None => return Err(UploadTooLarge.into()),
             }
             Ok(frame)
         }))

@@ -4,6 +4,7 @@
 //! them: the client's connection breaks off too, and no client takes the part for the whole.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::gather::gather;
 use crate::ports::{Failure, FailureKind};
 use crate::settle::{Outcome, Settlement};
+use crate::shed::Shed;
 
 /// See the [module](self).
 pub(crate) struct Pass<B> {
@@ -22,6 +24,7 @@ pub(crate) struct Pass<B> {
     body: Option<B>,
     clocks: Clocks,
     start: Instant,
+    shed: Rc<Shed>,
     timer: Pin<Box<Sleep>>,
     silent_since: Option<Instant>,
     settlement: Settlement,
@@ -36,10 +39,11 @@ where
         body: B,
         clocks: Clocks,
         start: Instant,
+        shed: Rc<Shed>,
         settlement: Settlement,
     ) -> Self {
         let timer = Box::pin(sleep_until(start + clocks.total));
-        Self { begun, body: Some(body), clocks, start, timer, silent_since: None, settlement }
+        Self { begun, body: Some(body), clocks, start, shed, timer, silent_since: None, settlement }
     }
 
     /// Whether nothing more will come.
@@ -55,6 +59,10 @@ where
         if !self.begun.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.begun))));
         }
+        if self.shed.is_set() && self.body.is_some() {
+            self.stop(Outcome::Shed);
+            return Poll::Ready(Some(Err(Failure::new(FailureKind::Cut, "Magpie is stopping"))));
+        }
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
@@ -64,7 +72,10 @@ where
             self.settlement.saw_events(1, Instant::now());
         }
         match gathered.end {
-            None if gathered.data.is_empty() => self.poll_clocks(cx),
+            None if gathered.data.is_empty() => {
+                self.shed.wake_later(cx.waker());
+                self.poll_clocks(cx)
+            }
             None => Poll::Ready(Some(Ok(gathered.data))),
             Some(Ok(())) => {
                 self.stop(Outcome::Complete);

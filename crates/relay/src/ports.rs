@@ -16,6 +16,18 @@ use policy::Provider;
 
 use crate::settle::Record;
 
+/// What the body of a call fails with when the client's upload is larger than allowed.
+#[derive(Debug)]
+pub struct UploadTooLarge;
+
+impl fmt::Display for UploadTooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the upload is larger than allowed")
+    }
+}
+
+impl Error for UploadTooLarge {}
+
 /// Any error, for bodies whose errors are only looked at as text.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -122,6 +134,8 @@ pub enum FailureKind {
     Protocol,
     /// The client's upload broke off.
     Upload,
+    /// The client's upload was larger than allowed.
+    UploadTooLarge,
 }
 
 impl Failure {

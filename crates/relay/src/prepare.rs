@@ -11,11 +11,13 @@ use wire::{Edit, Envelope, Kind, splice};
 
 use crate::fault::{Code, Fault};
 use crate::intake::Operation;
+use crate::settle::Settlement;
+
+/// Characters of a model's name that are recorded: nobody has to name one that exists.
+const LOGGED_NAME: usize = 200;
 
 /// A JSON request, understood as far as a relay has to.
 pub(crate) struct Ask {
-    /// The model as the client named it; empty if it named none.
-    pub(crate) model: String,
     /// Whether it wants a stream.
     pub(crate) stream: bool,
     /// Where it goes.
@@ -28,9 +30,15 @@ pub(crate) struct Ask {
 }
 
 /// Reads a JSON body and applies the edits of its route.
-pub(crate) fn ask(body: Bytes, operation: Operation, snapshot: &Snapshot) -> Result<Ask, Fault> {
+pub(crate) fn ask(
+    body: Bytes,
+    operation: Operation,
+    snapshot: &Snapshot,
+    settlement: &mut Settlement,
+) -> Result<Ask, Fault> {
     let envelope = Envelope::scan(&body).map_err(|fault| malformed(&fault))?;
     let model = text_field(&envelope, "model")?.unwrap_or_default();
+    settlement.note(|record| record.model = model.chars().take(LOGGED_NAME).collect());
     let route =
         snapshot.route(&model).map_err(|unknown| unknown_model(&model, &unknown.nearest))?;
     check_content(&envelope, operation)?;
@@ -47,7 +55,7 @@ pub(crate) fn ask(body: Bytes, operation: Operation, snapshot: &Snapshot) -> Res
     let spliced = (!edits.is_empty()).then(|| splice(&envelope, &edits));
     drop(edits);
     let body = spliced.map_or(body.clone(), Bytes::from);
-    Ok(Ask { model, stream, route, body, hide_usage })
+    Ok(Ask { stream, route, body, hide_usage })
 }
 
 /// The path and query of a call.

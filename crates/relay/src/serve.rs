@@ -1,6 +1,5 @@
 //! The straight line: from a request to its response, step by step.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,6 +22,7 @@ use crate::prepare::{self, Ask};
 use crate::reply::ReplyBody;
 use crate::request_id::RequestId;
 use crate::settle::{Outcome, Settlement};
+use crate::shed::Shed;
 use crate::tap::{Rules, Tap};
 
 pub(crate) const PROVIDER: HeaderName = HeaderName::from_static("x-magpie-provider");
@@ -43,7 +43,7 @@ pub struct Request<B> {
     /// When it came.
     pub start: Instant,
     /// Set when running streams have to end, because the process is stopping.
-    pub shed: Rc<Cell<bool>>,
+    pub shed: Rc<Shed>,
 }
 
 /// The relay of one worker.
@@ -57,7 +57,7 @@ pub(crate) struct Context {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) start: Instant,
     pub(crate) language: Language,
-    pub(crate) shed: Rc<Cell<bool>>,
+    pub(crate) shed: Rc<Shed>,
     pub(crate) settlement: Settlement,
 }
 
@@ -144,9 +144,10 @@ impl<U: Upstream> Relay<U> {
         B::Error: Into<BoxError>,
     {
         let body = intake::read(body, context.snapshot.limits.body).await.map_err(refused)?;
-        let ask = prepare::ask(body, endpoint.operation, &context.snapshot).map_err(refused)?;
+        let snapshot = Arc::clone(&context.snapshot);
+        let ask = prepare::ask(body, endpoint.operation, &snapshot, &mut context.settlement);
+        let ask = ask.map_err(refused)?;
         context.settlement.note(|record| {
-            record.model = ask.model.as_str().into();
             record.route = Some(Arc::clone(&ask.route));
             record.stream = ask.stream;
         });
@@ -203,6 +204,8 @@ impl<U: Upstream> Relay<U> {
             Read::Whole(bytes) => (bytes, None),
             Read::Begun(bytes, rest) => (bytes, Some(rest)),
         };
+        // Waiting for the body was the provider's time.
+        let head = Overhead { since: Instant::now(), ..head };
         if !parts.status.is_success() {
             let body = attempt::error_body(&parts, &begun, provider);
             context.close(Outcome::ProviderError, parts.status);
@@ -337,7 +340,8 @@ where
 {
     context.settlement.note(|record| record.status = parts.status.as_u16());
     let settlement = context.take_settlement();
-    let pass = Pass::new(begun, rest, route.clocks, context.start, settlement);
+    let shed = Rc::clone(&context.shed);
+    let pass = Pass::new(begun, rest, route.clocks, context.start, shed, settlement);
     let mut response = Response::new(ReplyBody::pass(pass));
     *response.status_mut() = parts.status;
     *response.headers_mut() = to_client(&parts.headers);

@@ -5,7 +5,6 @@
 //! front of the error. How a stream ends is decided here and nowhere else: only an answer that
 //! ended normally ends normally.
 
-use std::cell::Cell;
 use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -26,6 +25,7 @@ use crate::fault::{Code, Fault, Language};
 use crate::gather::gather;
 use crate::ports::Failure;
 use crate::settle::{Outcome, Settlement};
+use crate::shed::Shed;
 
 /// Bytes of one event under way that are held back; a larger event is passed on in parts.
 const TAIL: usize = 64 << 10;
@@ -45,7 +45,7 @@ pub(crate) struct Rules {
     pub(crate) hide_usage: bool,
     pub(crate) language: Language,
     /// Set when running streams have to end, because the process is stopping.
-    pub(crate) shed: Rc<Cell<bool>>,
+    pub(crate) shed: Rc<Shed>,
 }
 
 /// See the [module](self).
@@ -116,12 +116,13 @@ where
     /// The next bytes for the client; `None` when the stream is over.
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         while let Some(body) = &mut self.body {
-            if self.rules.shed.get() && !self.done {
+            if self.rules.shed.is_set() && !self.done {
                 let fault = Fault::new(Code::ShuttingDown, "Magpie is stopping.");
                 return Poll::Ready(Some(self.fail(Outcome::Shed, &fault)));
             }
             let gathered = gather(body, cx);
             if gathered.data.is_empty() && gathered.end.is_none() {
+                self.rules.shed.wake_later(cx.waker());
                 return self.poll_clocks(cx);
             }
             let mut out = self.pass(gathered.data);

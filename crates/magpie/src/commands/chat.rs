@@ -1,7 +1,6 @@
 //! `magpie chat MODEL "prompt"`: one question from the terminal, through the same relay that
 //! serves the API.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, IsTerminal, Write as _};
 use std::pin::Pin;
@@ -13,7 +12,7 @@ use bytes::BytesMut;
 use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
-use relay::{Relay, ReplyBody};
+use relay::{Relay, ReplyBody, Shed};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::time::Instant;
@@ -40,7 +39,7 @@ pub(crate) fn chat(source: &Source, model: &str, prompt: &str) -> Result<ExitCod
         let network = Network::new(Arc::new(TlsConfigs::default()));
         let relay = Relay::new(Rc::new(network), Rc::new(Silence));
         let body = Full::from(ask.to_string());
-        let shed = Rc::new(Cell::new(false));
+        let shed = Rc::new(Shed::default());
         let request = relay::Request { parts, body, snapshot, start: Instant::now(), shed };
         print(relay.serve(request).await).await
     })

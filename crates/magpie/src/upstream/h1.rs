@@ -4,6 +4,7 @@
 //! wake-up for every read, lets what one read brought leave in one write, and ends the connection
 //! with the client's interest in it.
 
+use std::error::Error as _;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -15,7 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use relay::{Call, Failure, FailureKind, Outgoing};
+use relay::{Call, Failure, FailureKind, Outgoing, UploadTooLarge};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::NetworkBody;
@@ -94,12 +95,15 @@ fn request(call: Call) -> Request<Outgoing> {
 
 /// Why there is no reply.
 pub(super) fn failure(fault: &hyper::Error) -> Failure {
-    if fault.is_user() {
-        return Failure::new(FailureKind::Upload, Chain(fault));
-    }
-    let kind = match fault.is_parse() || fault.is_parse_too_large() {
-        true => FailureKind::Protocol,
-        false => FailureKind::NoReply,
+    let kind = if fault.is_user() {
+        match fault.source().is_some_and(|cause| cause.is::<UploadTooLarge>()) {
+            true => FailureKind::UploadTooLarge,
+            false => FailureKind::Upload,
+        }
+    } else if fault.is_parse() || fault.is_parse_too_large() {
+        FailureKind::Protocol
+    } else {
+        FailureKind::NoReply
     };
     Failure::new(kind, Chain(fault))
 }

@@ -140,7 +140,11 @@ pub(super) async fn send(
             let body = |incoming| Http2Body { incoming, _stream: stream };
             Ok(response.map(body).map(NetworkBody::Http2))
         }
-        Err(fault) => Err(failure(fault.error())),
+        // Only a call that was given back unsent is certain not to have been seen.
+        Err(mut fault) => Err(match fault.take_message() {
+            Some(_) => Failure::new(FailureKind::Stale, Chain(fault.error())),
+            None => failure(fault.error()),
+        }),
     }
 }
 

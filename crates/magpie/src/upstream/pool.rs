@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use policy::Origin;
+use policy::{HttpVersions, Origin, Scheme};
 use relay::Failure;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -80,19 +80,26 @@ impl Pool {
         connector: &Connector,
         origin: &Origin,
     ) -> Result<Connection, Failure> {
-        if self.speaks_http1.get() {
-            return connector.connect(origin).await;
+        if !self.speaks_http1.get() && may_speak_http2(origin) {
+            let first = self.making.lock().await;
+            if let Some(connection) = self.free_http2() {
+                return Ok(Connection::Http2(connection));
+            }
+            // Whoever made the connection before may have found that each serves one request.
+            if !self.speaks_http1.get() {
+                return connector.connect(origin).await.map(|made| self.made(made));
+            }
+            drop(first);
         }
-        let _one_at_a_time = self.making.lock().await;
-        if let Some(connection) = self.free_http2() {
-            return Ok(Connection::Http2(connection));
+        connector.connect(origin).await.map(|made| self.made(made))
+    }
+
+    fn made(&self, connection: Connection) -> Connection {
+        self.speaks_http1.set(matches!(connection, Connection::Http1(_)));
+        if let Connection::Http2(connection) = &connection {
+            self.http2.borrow_mut().push(connection.share());
         }
-        let connection = connector.connect(origin).await?;
-        match &connection {
-            Connection::Http1(_) => self.speaks_http1.set(true),
-            Connection::Http2(connection) => self.http2.borrow_mut().push(connection.share()),
-        }
-        Ok(connection)
+        connection
     }
 
     /// Takes back a connection whose exchange ended well.
@@ -126,5 +133,14 @@ impl Pool {
 
     fn is_empty(&self) -> bool {
         self.http1.borrow().is_empty() && self.http2.borrow().is_empty()
+    }
+}
+
+/// Whether a connection may turn out to serve many requests.
+fn may_speak_http2(origin: &Origin) -> bool {
+    match origin.http {
+        HttpVersions::Http1 => false,
+        HttpVersions::Http2 => true,
+        HttpVersions::Auto => origin.scheme == Scheme::Https,
     }
 }

@@ -20,6 +20,14 @@ pub(crate) struct TlsConfigs {
 type Key = (Option<Box<str>>, HttpVersions);
 
 impl TlsConfigs {
+    /// Forgets what was read, so that certificate files are read again.
+    pub(crate) fn forget(&self) {
+        // Whoever holds the lock is reading them right now.
+        if let Ok(mut made) = self.made.try_lock() {
+            made.clear();
+        }
+    }
+
     /// The configuration for an origin.
     pub(super) async fn of(&self, origin: &Origin) -> Result<Arc<ClientConfig>, Failure> {
         let key = (origin.ca_file.clone(), origin.http);

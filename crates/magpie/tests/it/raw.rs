@@ -121,11 +121,6 @@ impl Peer {
     pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()
     }
-
-    /// Waits for the peer to go.
-    pub(crate) fn until_gone(&mut self) {
-        while self.read().is_some() {}
-    }
 }
 
 /// A response of status 200 with a JSON body.

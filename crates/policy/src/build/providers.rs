@@ -12,7 +12,7 @@ use crate::config::{At, Config, ProviderConfig};
 use crate::edits::EditPlan;
 use crate::names::nearest;
 use crate::problem::Place;
-use crate::provider::{Clocks, Forward, Origin, Provider, Scheme, parse_base_url};
+use crate::provider::{Clocks, Forward, Origin, Provider, Scheme, parse_base_url, shown};
 use crate::secret::Secret;
 
 impl Builder<'_> {
@@ -157,10 +157,16 @@ impl Builder<'_> {
         };
         match parse_base_url(&url) {
             Ok((mut origin, path)) => {
+                if self.is_own(&origin) {
+                    let message = format!("`{url}` is the address Magpie itself listens on");
+                    self.problem(place, message, "name the provider's own address");
+                    return None;
+                }
                 origin.http = file.http.unwrap_or(profile.http).into();
                 origin.ca_file = file.ca_file.as_deref().map(Into::into);
                 let local = matches!(&*origin.host, "localhost" | "127.0.0.1" | "::1");
                 if origin.scheme == Scheme::Http && !local && !profile.auth.eq(&Auth::Optional) {
+                    let url = shown(&url);
                     self.warnings.push(format!("{id}: the key travels unencrypted to {url}"));
                 }
                 Some((origin, path))

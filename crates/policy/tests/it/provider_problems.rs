@@ -1,0 +1,118 @@
+//! Problems of providers.
+
+use crate::given::{problems, problems_in, snapshot};
+
+#[test]
+fn an_unknown_profile_is_told_with_the_nearest_ones() {
+    assert_eq!(
+        problems("providers:\n  lab: { profile: opena }\n"),
+        ["2:19 there is no profile `opena` | did you mean openai?"]
+    );
+    assert_eq!(
+        problems("providers:\n  lab: { profile: wholly-different }\n"),
+        ["2:19 there is no profile `wholly-different` | `magpie providers` lists them"]
+    );
+}
+
+#[test]
+fn a_name_that_no_provider_can_have_is_told() {
+    for name in ["a/b", "a*", "", "a\\nb"] {
+        let found = problems(&format!("providers:\n  \"{name}\": {{ base_url: http://h/v1 }}\n"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("cannot name a provider | use letters and dashes"), "{found:?}");
+    }
+    let snapshot = snapshot("providers:\n  \"my lab.2_X\": { base_url: http://h/v1 }\n");
+    assert!(snapshot.provider("my lab.2_X").is_some());
+}
+
+#[test]
+fn a_provider_without_a_base_url_is_told_how_to_get_one() {
+    assert_eq!(
+        problems("providers:\n  lab: { models: [m] }\n"),
+        ["2:8 the provider `lab` needs a base_url | add base_url, or set LAB_BASE_URL"]
+    );
+    assert_eq!(
+        problems("providers:\n  my-lab: { profile: openai-compatible }\n"),
+        ["2:11 the provider `my-lab` needs a base_url | add base_url, or set MY_LAB_BASE_URL"]
+    );
+    assert_eq!(
+        problems("providers:\n  azure: { api_key: sk-x }\n"),
+        ["2:10 the provider `azure` needs a base_url | add base_url, or set AZURE_BASE_URL or AZURE_OPENAI_BASE_URL"]
+    );
+}
+
+#[test]
+fn a_base_url_that_is_none_is_told() {
+    for (url, what) in [
+        ("", "must begin with http:// or https://"),
+        ("h/v1", "must begin with http:// or https://"),
+        ("localhost:8000/v1", "is not a URL"),
+        ("ftp://h/v1", "must begin with http:// or https://"),
+        ("http://", "is not a URL"),
+        ("http://h h/v1", "is not a URL"),
+        ("http://h:99999/v1", "is not a URL"),
+        ("https://me@h/v1", "must not hold a user name or password"),
+        ("https://h/v1?a=b", "must not hold a query"),
+        ("https://h/v1/chat/completions", "must end before /chat/completions, so at `/v1`"),
+        ("https://h/v1/chat/completions/", "must end before /chat/completions"),
+    ] {
+        let found = problems(&format!(
+            "providers:\n  lab:\n    profile: vllm\n    base_url: \"{url}\"\n"
+        ));
+        assert_eq!(found.len(), 1, "{url}: {found:?}");
+        assert!(found[0].starts_with("4:15 "), "{url}: {found:?}");
+        assert!(found[0].contains(what), "{url}: {found:?}");
+        assert!(found[0].contains("https://host/v1"), "{url}: {found:?}");
+    }
+}
+
+#[test]
+fn a_base_url_of_the_environment_that_is_none_is_told() {
+    let found = problems_in("", &[("OLLAMA_HOST", "http://h:x")]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("0:0 "), "{found:?}");
+}
+
+#[test]
+fn a_provider_without_a_key_is_told_how_to_give_one() {
+    assert_eq!(
+        problems("providers:\n  openai: { models: [m] }\n"),
+        ["2:11 the provider `openai` has no key | set OPENAI_API_KEY, or write api_key"]
+    );
+    assert_eq!(
+        problems("providers:\n  openai: { api_key: \"\" }\n"),
+        ["2:11 the provider `openai` has no key | set OPENAI_API_KEY, or write api_key"]
+    );
+    assert_eq!(
+        problems("providers:\n  lab: { auth: bearer, base_url: http://h/v1 }\n"),
+        ["2:8 the provider `lab` has no key | write api_key, or `auth: optional` if it needs none"]
+    );
+    for text in [
+        "providers:\n  lab: { base_url: http://h/v1 }\n",
+        "providers:\n  openai: { auth: optional }\n",
+    ] {
+        assert_eq!(snapshot(text).providers.len(), 2, "{text}");
+    }
+}
+
+#[test]
+fn a_key_that_no_header_can_hold_is_told_without_it() {
+    for text in [
+        "providers:\n  openai: { api_key: \"sk-1\\nsk-2\" }\n",
+        "providers:\n  openai: { api_key: sk-1, auth: { header: \"a b\" } }\n",
+    ] {
+        let found = problems(text);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("2:11 the key cannot be sent in a header"), "{found:?}");
+        assert!(!found[0].contains("sk-"), "{found:?}");
+    }
+}
+
+#[test]
+fn a_header_that_is_none_is_told() {
+    let text = "providers:\n  lab:\n    profile: vllm\n    headers:\n      set: { \"a b\": x, ok: y, bad: \"x\\ny\" }\n";
+    let found = problems(text);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("`a b` is no header"), "{found:?}");
+    assert!(found[1].contains("`bad` is no header"), "{found:?}");
+}
