@@ -60,10 +60,11 @@ pub(crate) fn run(source: Source) -> Result<ExitCode, String> {
         phase: watching,
         connections: Arc::new(AtomicUsize::new(0)),
     };
-    let workers = start(listeners, &shared, &settings, &log)?;
+    let (ended, mut early) = mpsc::channel(1);
+    let workers = start(listeners, &shared, &settings, &log, &ended)?;
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|fault| fault.to_string())?;
-    let result = runtime.block_on(control(source, &shared, &phase, workers, &settings, &banner));
+    let result = runtime.block_on(control(source, &shared, &phase, workers, &mut early, &banner));
     // A worker that could not be ended is not waited for.
     runtime.shutdown_background();
     log.finish();
@@ -106,18 +107,32 @@ fn start(
     shared: &Shared,
     settings: &Settings,
     log: &RequestLog,
+    ended: &mpsc::Sender<()>,
 ) -> Result<Vec<Worker>, String> {
     let mut workers = Vec::new();
     for (number, listener) in listeners.into_iter().enumerate() {
         let shared = shared.clone();
         let recorder = settings.log_requests.then(|| log.recorder());
+        let ended = TellsEnd(ended.clone());
         let worker = thread::Builder::new()
             .name(format!("magpie-{number}"))
-            .spawn(move || work(listener, shared, recorder))
+            .spawn(move || {
+                let _ended = ended;
+                work(listener, shared, recorder)
+            })
             .map_err(|fault| fault.to_string())?;
         workers.push(worker);
     }
     Ok(workers)
+}
+
+/// Tells that a worker has ended, however it did.
+struct TellsEnd(mpsc::Sender<()>);
+
+impl Drop for TellsEnd {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
 }
 
 fn work(listener: TcpListener, shared: Shared, recorder: Option<LogRecorder>) -> io::Result<()> {
@@ -135,9 +150,10 @@ async fn control(
     shared: &Shared,
     phase: &watch::Sender<Phase>,
     workers: Vec<Worker>,
-    settings: &Settings,
+    early: &mut mpsc::Receiver<()>,
     banner: &str,
 ) -> io::Result<()> {
+    let settings = &shared.snapshot.load().settings.clone();
     let mut stop = Stop::new()?;
     let mut hangup = signal(SignalKind::hangup())?;
     let (changed, mut changes) = mpsc::channel(1);
@@ -148,6 +164,11 @@ async fn control(
     loop {
         tokio::select! {
             _ = stop.wait() => break,
+            // One worker less would serve on in part, unseen: stopping lets it be started again.
+            _ = early.recv() => {
+                note("a worker has ended unexpectedly");
+                break;
+            }
             _ = hangup.recv() => reload(&source, source.text(), shared, settings, &mut current),
             Some(()) = changes.recv() => {
                 // A file that is being written reads as a part of itself, and an empty one would

@@ -198,7 +198,7 @@ impl Builder<'_> {
         let mut wildcards = Vec::new();
         let mut names = Vec::new();
         for (name, written) in &config.models {
-            let Some((provider, target)) = self.target(written, providers) else {
+            let Some((provider, target)) = self.target(written, config, providers) else {
                 continue;
             };
             self.checked_edits(&written.value.edits);
@@ -229,6 +229,7 @@ impl Builder<'_> {
     fn target(
         &mut self,
         written: &At<ModelConfig>,
+        config: &Config,
         providers: &[Arc<Provider>],
     ) -> Option<(Arc<Provider>, String)> {
         let target = &written.value.target.value;
@@ -239,6 +240,10 @@ impl Builder<'_> {
             return None;
         };
         let Some(provider) = providers.iter().find(|provider| &*provider.id == id) else {
+            // One that is named and not there has a problem of its own.
+            if config.providers.as_ref().is_some_and(|named| named.contains_key(id)) {
+                return None;
+            }
             let near = nearest(id, providers.iter().map(|provider| &*provider.id), 2);
             let hint = match near.first() {
                 Some(name) => format!("did you mean `{name}`?"),

@@ -130,7 +130,11 @@ pub(crate) fn parse_base_url(url: &str) -> Result<(Origin, Box<str>), String> {
     if uri.query().is_some() {
         return Err(format!("`{shown}` must not hold a query"));
     }
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let host = uri.host().unwrap_or_default();
+    if authority != host && uri.port_u16().is_none() {
+        return Err(format!("`{shown}` has no port from 1 to 65535"));
+    }
+    let host = host.trim_matches(['[', ']']);
     let path = uri.path().trim_end_matches('/');
     if let Some(front) = path.strip_suffix("/chat/completions") {
         return Err(format!("`{shown}` must end before /chat/completions, so at `{front}`"));

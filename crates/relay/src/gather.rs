@@ -11,7 +11,7 @@ use crate::ports::Failure;
 /// Bytes that leave as one frame. With what the HTTP library holds on both sides (64 KiB each) and
 /// the beginning of an event under way (64 KiB), a stream that its client does not read keeps less
 /// than 256 KiB.
-const FRAME: usize = 64 << 10;
+pub(crate) const FRAME: usize = 64 << 10;
 
 /// What a body had ready.
 pub(crate) struct Gathered {

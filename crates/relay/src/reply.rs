@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::gather::FRAME;
 use crate::pass::Pass;
 use crate::ports::Failure;
 use crate::tap::Tap;
@@ -48,7 +49,10 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         match &mut self.0 {
             Inner::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Inner::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Inner::Whole(bytes) => {
+                let piece = bytes.split_to(bytes.len().min(FRAME));
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
             Inner::Tap(tap) => tap.poll_data(cx).map(|data| data.map(|data| Ok(Frame::data(data)))),
             Inner::Pass(pass) => {
                 pass.poll_data(cx).map(|data| data.map(|data| data.map(Frame::data)))

@@ -112,6 +112,10 @@ impl Builder<'_> {
         let mut set = profile.headers.set.clone();
         set.extend(headers.set);
         let forward = [profile.headers.forward.clone(), headers.forward].concat();
+        for name in forward.iter().filter(|name| !may_forward(name)) {
+            let hint = "credentials, cookies and the connection's own headers stay here";
+            self.problem(place, format!("the header `{name}` is not forwarded"), hint);
+        }
         let errors = file.errors.clone().unwrap_or_else(|| profile.errors.clone());
         Some(Provider {
             id: id.into(),
@@ -233,8 +237,8 @@ impl Builder<'_> {
     ) -> Vec<(HeaderName, HeaderValue)> {
         let mut headers = Vec::new();
         for (name, value) in set {
-            match (name.parse(), HeaderValue::from_str(&value)) {
-                (Ok(name), Ok(value)) => headers.push((name, value)),
+            match (name.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
+                (Ok(name), Ok(value)) if !is_framing(name.as_str()) => headers.push((name, value)),
                 _ => self.problem(place, format!("`{name}` is no header"), "check name and value"),
             }
         }
@@ -255,12 +259,16 @@ fn completed(text: &str, profile_url: Option<&str>) -> String {
     let usual = profile_url.and_then(|url| parse_base_url(url).ok());
     let bare = !text.contains("://");
     let text = text.trim_end_matches('/').replace("//0.0.0.0", "//127.0.0.1");
-    let mut url =
-        if bare { format!("http://{}", text.replacen("0.0.0.0", "127.0.0.1", 1)) } else { text };
+    let mut url = match text.strip_prefix(':') {
+        Some(port) => format!("http://127.0.0.1:{port}"),
+        None if bare => format!("http://{}", text.replacen("0.0.0.0", "127.0.0.1", 1)),
+        None => text,
+    };
     let (Some((usual, path)), Ok((given, given_path))) = (usual, parse_base_url(&url)) else {
         return url;
     };
-    if bare && !given.authority.contains(':') {
+    let host = given.authority.rsplit(']').next().unwrap_or_default();
+    if bare && !host.contains(':') {
         url = format!("http://{}:{}", given.authority, usual.port);
     }
     if given_path.is_empty() { format!("{url}{path}") } else { url }
@@ -279,4 +287,36 @@ fn statuses(rules: &[ErrorRule]) -> Vec<(Box<str>, u16)> {
         .iter()
         .flat_map(|rule| rule.status.iter().map(|(code, status)| (code.as_str().into(), *status)))
         .collect()
+}
+
+/// Headers of the connection itself, which the HTTP library writes.
+fn is_framing(name: &str) -> bool {
+    matches!(
+        name,
+        "host"
+            | "connection"
+            | "content-length"
+            | "transfer-encoding"
+            | "te"
+            | "trailer"
+            | "upgrade"
+            | "keep-alive"
+            | "expect"
+            | "proxy-connection"
+    )
+}
+
+/// Whether a client's header may be let through to a provider at all.
+fn may_forward(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let prefix = name.trim_end_matches('*');
+    let is_credential = |full: &str| {
+        matches!(full, "authorization" | "proxy-authorization" | "cookie" | "x-api-key" | "api-key")
+            || full.starts_with("x-goog-api-key")
+    };
+    match name.ends_with('*') {
+        // A prefix has to say something: `*` or `x-*` would let everything through.
+        true => prefix.len() >= 4 && prefix.starts_with("x-") || prefix.contains("-beta"),
+        false => !is_framing(&name) && !is_credential(&name),
+    }
 }
