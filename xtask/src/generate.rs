@@ -38,8 +38,8 @@ fn files() -> Result<Vec<(PathBuf, String)>, String> {
     Ok(vec![
         (reference.join("config.schema.json"), format!("{pretty}\n")),
         (root().join("magpie.example.yaml"), example(&schema)),
-        (reference.join("providers.md"), providers(Words::EN)?),
-        (root().join("docs/zh/reference/providers.md"), providers(Words::ZH)?),
+        (reference.join("providers.md"), providers(&Words::EN)?),
+        (root().join("docs/zh/reference/providers.md"), providers(&Words::ZH)?),
     ])
 }
 
@@ -175,7 +175,7 @@ impl Words {
     };
 }
 
-fn providers(words: Words) -> Result<String, String> {
+fn providers(words: &Words) -> Result<String, String> {
     let profiles = providers::builtin().map_err(|fault| fault.to_string())?;
     let mut text = format!("# {}\n\n{}\n\n", words.title, words.intro);
     let _ = writeln!(text, "{}\n|---|---|---|---|---|", words.head);

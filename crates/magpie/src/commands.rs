@@ -29,7 +29,7 @@ fn load(source: &Source) -> Result<Snapshot, String> {
 }
 
 /// `magpie check FILE`
-pub(crate) fn check(source: Source) -> Outcome {
+pub(crate) fn check(source: &Source) -> Outcome {
     match source.load() {
         Ok(snapshot) => {
             let warnings: String =

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let source = Source::find(cli.config);
     let result = match cli.command.unwrap_or(Command::Run) {
         Command::Run => control::run(source),
-        Command::Check { file } => commands::check(Source::find(Some(file))),
+        Command::Check { file } => commands::check(&Source::find(Some(file))),
         Command::Providers => commands::providers(&source),
         Command::Models => commands::models(&source),
         Command::Chat { model, prompt } => commands::chat(&source, &model, &prompt),

@@ -80,7 +80,7 @@ fn refused(fault: &Fault, language: Language) -> Response<Body> {
     let mut response = Response::new(ReplyBody::whole(fault.to_json(language)));
     *response.status_mut() = fault.code.status();
     let headers = response.headers_mut();
-    headers.extend(fault.headers.clone());
+    fault.stamp(headers);
     headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     response
 }

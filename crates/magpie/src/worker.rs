@@ -17,9 +17,10 @@ use policy::Snapshot;
 use relay::{Recorder, Relay, Shed};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use crate::local::LocalExecutor;
 use crate::pages::State;
 use crate::service::Service;
 use crate::stalls::Stalls;
@@ -31,7 +32,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// The head of a request, and what is written ahead of a slow client.
 const MAX_BUFFER: usize = 64 << 10;
 /// All headers of a request together.
-const MAX_HEADER_BYTES: usize = 32 << 10;
+const MAX_HEADER_BYTES: u32 = 32 << 10;
 /// Headers of a request.
 const MAX_HEADERS: usize = 100;
 /// Streams of one HTTP/2 connection.
@@ -163,7 +164,7 @@ async fn turn_away(mut stream: TcpStream) {
 /// Drives a connection, and tells it when the process is stopping. A macro, because the two kinds of
 /// connection share no trait.
 macro_rules! watched {
-    ($connection:ident, $phase:ident, $shed:ident, $streams:ident) => {{
+    ($connection:ident, $phase:ident, $shed:ident) => {{
         let mut phase = $phase;
         loop {
             tokio::select! {
@@ -176,7 +177,6 @@ macro_rules! watched {
                     Phase::Draining => $connection.as_mut().graceful_shutdown(),
                     Phase::Shedding => {
                         $shed.set();
-                        $streams.notify_waiters();
                         $connection.as_mut().graceful_shutdown();
                     }
                 },
@@ -193,7 +193,6 @@ async fn converse(stream: TcpStream, service: Rc<Service>, phase: watch::Receive
     };
     let Some(version) = version else { return };
     let shed = Rc::new(Shed::default());
-    let streams = Rc::new(Notify::new());
     let handler = {
         let shed = Rc::clone(&shed);
         service_fn(move |request| {
@@ -212,22 +211,22 @@ async fn converse(stream: TcpStream, service: Rc<Service>, phase: watch::Receive
                 // behind its length costs less than a system call with four parts.
                 .writev(false)
                 .max_headers(MAX_HEADERS)
-                .max_header_size(MAX_HEADER_BYTES)
+                .max_header_size(MAX_HEADER_BYTES as usize)
                 .serve_connection(stream, handler);
             let mut connection = std::pin::pin!(connection);
-            watched!(connection, phase, shed, streams);
+            watched!(connection, phase, shed);
         }
         Version::Http2 => {
-            let connection = http2::Builder::new(Streams(Rc::clone(&streams)))
+            let connection = http2::Builder::new(LocalExecutor)
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(MAX_STREAMS)
                 .initial_stream_window_size(STREAM_WINDOW)
-                .max_header_list_size(MAX_HEADER_BYTES as u32)
+                .max_header_list_size(MAX_HEADER_BYTES)
                 .max_send_buf_size(MAX_BUFFER)
                 .keep_alive_interval(PING)
                 .serve_connection(stream, handler);
             let mut connection = std::pin::pin!(connection);
-            watched!(connection, phase, shed, streams);
+            watched!(connection, phase, shed);
         }
     }
 }
@@ -237,29 +236,6 @@ async fn converse(stream: TcpStream, service: Rc<Service>, phase: watch::Receive
 async fn last_chance(mut phase: watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase != Phase::Running).await;
     sleep(LAST_CHANCE).await;
-}
-
-/// Runs the streams of one HTTP/2 connection, each a task, and wakes them all when they have to
-/// end: one whose provider is silent would not notice.
-#[derive(Clone)]
-struct Streams(Rc<Notify>);
-
-impl<F> hyper::rt::Executor<F> for Streams
-where
-    F: Future + 'static,
-{
-    fn execute(&self, stream: F) {
-        let shedding = Rc::clone(&self.0);
-        tokio::task::spawn_local(async move {
-            let mut stream = std::pin::pin!(stream);
-            tokio::select! {
-                biased;
-                _ = stream.as_mut() => return,
-                () = shedding.notified() => {}
-            }
-            stream.await;
-        });
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
+use http::uri::Authority;
 use http::{Method, Response, StatusCode};
 use policy::Access;
 
@@ -53,7 +54,7 @@ fn check_host(parts: &Parts, access: &Access) -> Result<(), Fault> {
     let Some(allowed) = &access.hosts else {
         return Ok(());
     };
-    let named = parts.uri.authority().map(|authority| authority.as_str());
+    let named = parts.uri.authority().map(Authority::as_str);
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let in_header = hosts.next().map(|host| host.to_str().unwrap_or("?"));
     let single = hosts.next().is_none();
@@ -87,7 +88,7 @@ fn is_local(host: &str) -> bool {
 /// in, only an address counts: a name could have been rebound to this machine.
 fn is_own_page(origin: &str, parts: &Parts, access: &Access) -> bool {
     let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = parts.uri.authority().map(|authority| authority.as_str()).or(host);
+    let host = parts.uri.authority().map(Authority::as_str).or(host);
     let page = origin.split_once("://").map(|(_, page)| page);
     let (Some(page), Some(host)) = (page, host) else {
         return false;

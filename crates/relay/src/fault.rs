@@ -1,6 +1,6 @@
 //! What can go wrong, in one table: status, who is to blame, and words that help.
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use wire::dialects::openai_chat::ErrorBody;
 
 /// A refusal or failure on its way to the client.
@@ -12,8 +12,8 @@ pub struct Fault {
     pub message: String,
     /// The field at fault.
     pub param: Option<String>,
-    /// Headers to answer with, such as `Allow`.
-    pub headers: HeaderMap,
+    /// A header to answer with, such as `Allow`.
+    pub header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 /// The kinds of fault.
@@ -103,7 +103,6 @@ const fn row(
 
 impl Code {
     #[rustfmt::skip] // a table
-    #[expect(clippy::too_many_lines, reason = "one line a code")]
     fn row(self) -> Row {
         use Blame::{Caller, Magpie, Provider};
         type S = StatusCode;
@@ -190,7 +189,7 @@ impl Language {
 impl Fault {
     /// A fault with its message.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), param: None, headers: HeaderMap::new() }
+        Self { code, message: message.into(), param: None, header: None }
     }
 
     /// Names the field at fault.
@@ -202,35 +201,44 @@ impl Fault {
 
     /// Adds a header to the answer.
     #[must_use]
-    pub fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some(Box::new((name, value)));
         self
     }
 
     /// The body of the response, in the OpenAI dialect.
     #[must_use]
     pub fn to_json(&self, language: Language) -> String {
-        self.with_body(language, |body| body.to_json())
+        self.body(&self.with_hint(language)).to_json()
     }
 
     /// The event that ends a stream which did not end well.
     #[must_use]
     pub fn to_event(&self, language: Language) -> String {
-        self.with_body(language, |body| body.to_event())
+        self.body(&self.with_hint(language)).to_event()
     }
 
-    fn with_body(&self, language: Language, render: impl Fn(&ErrorBody<'_>) -> String) -> String {
-        let hint = self.code.row().hint[language as usize];
-        let message = match hint {
+    /// Adds what the fault answers with to the headers of its response.
+    pub fn stamp(&self, headers: &mut HeaderMap) {
+        if let Some(header) = &self.header {
+            headers.insert(header.0.clone(), header.1.clone());
+        }
+    }
+
+    fn with_hint(&self, language: Language) -> String {
+        match self.code.row().hint[language as usize] {
             "" => self.message.clone(),
             hint => format!("{} {hint}", self.message),
-        };
-        render(&ErrorBody {
-            message: &message,
+        }
+    }
+
+    fn body<'f>(&'f self, message: &'f str) -> ErrorBody<'f> {
+        ErrorBody {
+            message,
             kind: self.code.kind(),
             param: self.param.as_deref(),
             code: Some(self.code.name()),
             upstream: None,
-        })
+        }
     }
 }

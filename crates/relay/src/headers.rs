@@ -42,7 +42,7 @@ fn is_common_request(name: &str) -> bool {
     )
 }
 
-/// Headers that stay here even if a provider's list lets them through: those of this connection
+/// Headers that stay here even if a prefix in a provider's list fits them: those of this connection
 /// and its framing, and the client's credentials.
 fn is_never_request(name: &str) -> bool {
     matches!(
@@ -58,6 +58,9 @@ fn is_never_request(name: &str) -> bool {
             | "expect"
             | "authorization"
             | "cookie"
+            | "api-key"
+            | "x-api-key"
+            | "x-goog-api-key"
     ) || name.starts_with("proxy-")
 }
 

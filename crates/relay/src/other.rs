@@ -72,7 +72,7 @@ impl<U: Upstream> Relay<U> {
             return Ok(bodiless(&parts, &route, &head));
         }
         if parts.status.is_success() {
-            return Ok(passed(parts, Bytes::new(), body, &route, &head, context));
+            return Ok(passed(&parts, Bytes::new(), body, &route, &head, context));
         }
         let begun = match attempt::read(body, &route.provider.id, deadline).await? {
             Read::Whole(bytes) | Read::Begun(bytes, _) => bytes,

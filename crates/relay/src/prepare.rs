@@ -31,12 +31,12 @@ pub(crate) struct Ask {
 
 /// Reads a JSON body and applies the edits of its route.
 pub(crate) fn ask(
-    body: Bytes,
+    body: &Bytes,
     operation: Operation,
     snapshot: &Snapshot,
     settlement: &mut Settlement,
 ) -> Result<Ask, Fault> {
-    let envelope = Envelope::scan(&body).map_err(|fault| malformed(&fault))?;
+    let envelope = Envelope::scan(body).map_err(|fault| malformed(&fault))?;
     let model = text_field(&envelope, "model")?.unwrap_or_default();
     settlement.note(|record| record.model = model.chars().take(LOGGED_NAME).collect());
     let route =

@@ -19,7 +19,7 @@ impl RequestId {
     #[must_use]
     pub fn new() -> Self {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let time = (since.as_millis() as u64) << 16;
+        let time = u64::try_from(since.as_millis()).unwrap_or_default() << 16;
         let (high, low) = (time | (random() & 0xffff), random());
         let mut id = [0; Self::LENGTH];
         id[..4].copy_from_slice(b"req_");

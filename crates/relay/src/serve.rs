@@ -145,7 +145,7 @@ impl<U: Upstream> Relay<U> {
     {
         let body = intake::read(body, context.snapshot.limits.body).await.map_err(refused)?;
         let snapshot = Arc::clone(&context.snapshot);
-        let ask = prepare::ask(body, endpoint.operation, &snapshot, &mut context.settlement);
+        let ask = prepare::ask(&body, endpoint.operation, &snapshot, &mut context.settlement);
         let ask = ask.map_err(refused)?;
         context.settlement.note(|record| {
             record.route = Some(Arc::clone(&ask.route));
@@ -163,7 +163,7 @@ impl<U: Upstream> Relay<U> {
         let (response, head) = self.attempt(&ask.route, due, make, context).await?;
         let streams = is_event_stream(response.headers()) && response.status().is_success();
         if streams && endpoint.operation.has_choices() {
-            return Ok(tapped(response, &ask, head, context));
+            return Ok(tapped(response, &ask, &head, context));
         }
         self.whole(response, &ask.route, ask.stream, head, context).await
     }
@@ -212,7 +212,7 @@ impl<U: Upstream> Relay<U> {
             return Ok(answer(parts.status, &parts.headers, body, route, &head, Some(JSON)));
         }
         if let Some(rest) = rest {
-            return Ok(passed(parts, begun, rest, route, &head, context));
+            return Ok(passed(&parts, begun, rest, route, &head, context));
         }
         match attempt::judge(&begun, provider) {
             Verdict::Error(status, body) => {
@@ -297,7 +297,7 @@ pub(crate) fn call(
 fn tapped<B>(
     response: Response<B>,
     ask: &Ask,
-    head: Overhead,
+    head: &Overhead,
     context: &mut Context,
 ) -> Response<ReplyBody<B>>
 where
@@ -322,13 +322,13 @@ where
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // Proxies of nginx's kind hold streams back unless told.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    stamp(headers, &ask.route, &head);
+    stamp(headers, &ask.route, head);
     response
 }
 
 /// A reply passed on as it comes.
 pub(crate) fn passed<B>(
-    parts: http::response::Parts,
+    parts: &http::response::Parts,
     begun: Bytes,
     rest: B,
     route: &Arc<Route>,
@@ -400,7 +400,7 @@ fn fault_response<B>(ended: Ended, context: &mut Context) -> Response<ReplyBody<
     let Ended { outcome, fault } = ended;
     let status = fault.code.status();
     let mut response = json(status, fault.to_json(context.language));
-    response.headers_mut().extend(fault.headers.clone());
+    fault.stamp(response.headers_mut());
     let mut route = None;
     context.settlement.note(|record| {
         record.fault = Some(fault.code.name());

@@ -129,7 +129,7 @@ where
             if let Some(end) = gathered.end
                 && !self.is_over()
             {
-                out = joined(out, self.end(end));
+                out = joined(out, self.end(&end));
             }
             if !out.is_empty() {
                 return Poll::Ready(Some(out));
@@ -261,7 +261,7 @@ where
     }
 
     /// The last bytes, once the provider's stream has ended.
-    fn end(&mut self, end: Result<(), Failure>) -> Bytes {
+    fn end(&mut self, end: &Result<(), Failure>) -> Bytes {
         let tail = self.tail.split();
         let mut out = Bytes::new();
         if end.is_ok() && !self.done && !tail.trim_ascii().is_empty() && !self.oversized {
@@ -278,7 +278,7 @@ where
             return out;
         }
         let id = &self.rules.route.provider.id;
-        let why = match &end {
+        let why = match end {
             Ok(()) => format!("{id} ended its stream in the middle of the answer."),
             Err(failure) => format!("{id} broke off in the middle of the answer: {failure}."),
         };

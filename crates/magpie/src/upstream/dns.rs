@@ -16,10 +16,13 @@ const STALE: Duration = Duration::from_secs(3600);
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
 
+/// When a name was asked for, and its addresses.
+type Answer = (Instant, Vec<IpAddr>);
+
 /// The names one worker has asked for: as many as there are origins in its configurations.
 #[derive(Default)]
 pub(super) struct Names {
-    known: RefCell<HashMap<Box<str>, (Instant, Vec<IpAddr>)>>,
+    known: RefCell<HashMap<Box<str>, Answer>>,
 }
 
 impl Names {

@@ -26,8 +26,8 @@ pub(super) fn answer(call: &Call) -> Response<EchoBody> {
     };
     let ask: Value = serde_json::from_slice(&body).unwrap_or_default();
     match call.target.path() {
-        "/chat/completions" => spoken(&ask, Form::Chat, last_user_text(&ask)),
-        "/completions" => spoken(&ask, Form::Completion, first_text(&ask["prompt"])),
+        "/chat/completions" => spoken(&ask, Form::Chat, &last_user_text(&ask)),
+        "/completions" => spoken(&ask, Form::Completion, &first_text(&ask["prompt"])),
         "/embeddings" => embedded(&ask),
         path => refused(path),
     }
@@ -95,13 +95,13 @@ fn tokens(text: &str) -> usize {
     text.len().div_ceil(4)
 }
 
-fn spoken(ask: &Value, form: Form, text: String) -> Response<EchoBody> {
+fn spoken(ask: &Value, form: Form, text: &str) -> Response<EchoBody> {
     let stream = ask["stream"] == true;
     let read = tokens(&ask["messages"].to_string()).max(tokens(&first_text(&ask["prompt"])));
     let usage = json!({
         "prompt_tokens": read,
-        "completion_tokens": tokens(&text),
-        "total_tokens": read + tokens(&text),
+        "completion_tokens": tokens(text),
+        "total_tokens": read + tokens(text),
     });
     let reply = |choices: Value| {
         json!({
@@ -113,7 +113,7 @@ fn spoken(ask: &Value, form: Form, text: String) -> Response<EchoBody> {
         })
     };
     if !stream {
-        let mut whole = reply(json!([form.choice(Some(&text), false, Some("stop"))]));
+        let mut whole = reply(json!([form.choice(Some(text), false, Some("stop"))]));
         whole["usage"] = usage;
         return json_response(StatusCode::OK, whole.to_string());
     }

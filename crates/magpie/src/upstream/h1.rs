@@ -96,7 +96,7 @@ fn request(call: Call) -> Request<Outgoing> {
 /// Why there is no reply.
 pub(super) fn failure(fault: &hyper::Error) -> Failure {
     let kind = if fault.is_user() {
-        match fault.source().is_some_and(|cause| cause.is::<UploadTooLarge>()) {
+        match fault.source().is_some_and(<dyn std::error::Error>::is::<UploadTooLarge>) {
             true => FailureKind::UploadTooLarge,
             false => FailureKind::Upload,
         }
