@@ -1,8 +1,8 @@
 """A real llama.cpp server, on a model so small that it is made on the spot.
 
 Runs in the environment of requirements-llama.txt: `python llama_server.py FOLDER`. Prints its
-base URL, then serves until it is killed. The weights are random, so what the model says is noise;
-the protocol around it is llama.cpp's own.
+base URL, then serves until it is killed. The model says a few words in random order; the protocol
+around them is llama.cpp's own.
 """
 
 import sys
@@ -36,27 +36,34 @@ def write_vocabulary(model):
 
 
 def write_weights(model, vocabulary):
-    """Random matrices in the shapes of the Llama architecture."""
+    """Random matrices in the shapes of the Llama architecture. Only the first of the model's
+    numbers means something: it stays as it is, and pushes all tokens down but the words."""
     random = numpy.random.default_rng(seed=7)
 
-    def matrix(name, rows, columns):
-        values = random.normal(0, 0.3, (rows, columns)).astype(numpy.float32)
+    def noise(rows, columns):
+        return random.normal(0, 0.1, (rows, columns)).astype(numpy.float32)
+
+    def add(name, values):
         model.add_tensor(f"{name}.weight", values)
 
-    def ones(name):
-        model.add_tensor(f"{name}.weight", numpy.ones(WIDTH, dtype=numpy.float32))
-
-    matrix("token_embd", vocabulary, WIDTH)
-    matrix("output", vocabulary, WIDTH)
-    ones("output_norm")
+    tokens, output = noise(vocabulary, WIDTH), noise(vocabulary, WIDTH)
+    tokens[:, 0] = 5
+    output[:, 0] = -10
+    output[-len(WORDS) :, 0] = 10
+    add("token_embd", tokens)
+    add("output", output)
+    add("output_norm", numpy.ones(WIDTH, dtype=numpy.float32))
     for layer in (f"blk.{number}" for number in range(LAYERS)):
-        ones(f"{layer}.attn_norm")
-        ones(f"{layer}.ffn_norm")
-        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            matrix(f"{layer}.{name}", WIDTH, WIDTH)
-        matrix(f"{layer}.ffn_gate", INNER, WIDTH)
-        matrix(f"{layer}.ffn_up", INNER, WIDTH)
-        matrix(f"{layer}.ffn_down", WIDTH, INNER)
+        for name in ("attn_norm", "ffn_norm"):
+            add(f"{layer}.{name}", numpy.ones(WIDTH, dtype=numpy.float32))
+        for name in ("attn_q", "attn_k", "attn_v"):
+            add(f"{layer}.{name}", noise(WIDTH, WIDTH))
+        for name in ("ffn_gate", "ffn_up"):
+            add(f"{layer}.{name}", noise(INNER, WIDTH))
+        for name, inner in (("attn_output", WIDTH), ("ffn_down", INNER)):
+            values = noise(WIDTH, inner)
+            values[0] = 0
+            add(f"{layer}.{name}", values)
 
 
 def make_model(path):

@@ -64,8 +64,8 @@ class Server:
         return self.log.read_text(errors="replace")
 
     def entries(self):
-        """The lines of it that are JSON objects."""
-        lines = self.text().splitlines()
+        """The whole lines of it that are JSON objects."""
+        *lines, _ = self.text().split("\n")
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def stop(self):

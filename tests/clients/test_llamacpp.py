@@ -53,13 +53,13 @@ def logged(magpie, request_id):
 
 def test_chat(client, magpie):
     raw = client.chat.completions.with_raw_response.create(
-        model="llamacpp/tiny", messages=HELLO, max_tokens=12, seed=7
+        model="llamacpp/tiny", messages=HELLO, max_tokens=12
     )
     assert raw.headers["x-magpie-provider"] == "llamacpp"
     assert raw.headers["x-magpie-target"] == "llamacpp/tiny"
     reply = raw.parse()
     assert reply.choices[0].finish_reason == "length"
-    assert reply.choices[0].message.content
+    assert len(reply.choices[0].message.content.split()) == 12
     assert reply.usage.completion_tokens == 12 and reply.usage.prompt_tokens > 0
     # A field of llama.cpp's own passes too.
     assert reply.timings["predicted_n"] == 12
@@ -72,13 +72,14 @@ def test_chat(client, magpie):
 
 def test_stream(client, magpie):
     raw = client.chat.completions.with_raw_response.create(
-        model="default", messages=HELLO, max_tokens=12, stream=True, seed=7
+        model="default", messages=HELLO, max_tokens=12, stream=True
     )
     chunks = list(raw.parse())
     assert all(chunk.choices for chunk in chunks), "the usage was not asked for"
     assert chunks[0].choices[0].delta.role == "assistant"
     assert [chunk.choices[0].finish_reason for chunk in chunks][-1] == "length"
-    assert sum(bool(chunk.choices[0].delta.content) for chunk in chunks) > 1
+    words = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices[0].delta.content]
+    assert len(words) == 12, "chunk by chunk"
     line = logged(magpie, raw.headers["x-request-id"])
     assert (line["outcome"], line["stream"], line["output_tokens"]) == ("complete", True, 12)
     assert line["events"] >= len(chunks)

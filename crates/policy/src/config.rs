@@ -23,11 +23,12 @@ pub struct At<T> {
     pub place: Place,
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
+/// Nothing written (`openai:` with nothing behind it) is the default.
+impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for At<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = serde_saphyr::Spanned::<T>::deserialize(deserializer)?;
+        let spanned = serde_saphyr::Spanned::<Option<T>>::deserialize(deserializer)?;
         let (line, column) = (spanned.referenced.line(), spanned.referenced.column());
-        Ok(Self { value: spanned.value, place: Place { line, column } })
+        Ok(Self { value: spanned.value.unwrap_or_default(), place: Place { line, column } })
     }
 }
 

@@ -13,12 +13,11 @@ use crate::figures::{bound, percentile, within_bounds};
 use crate::harness::Setup;
 use crate::turn;
 
-/// What Magpie may add, at the median and at the 99th percentile.
-const ADDED: Duration = Duration::from_millis(1);
-
-/// Only what a request in a debug build takes itself is more.
-fn added() -> Duration {
-    bound(ADDED, Duration::from_millis(3))
+/// What Magpie may add, at the median and at the 99th percentile. In a debug build a request takes
+/// more itself; that is still far from the 40 ms.
+fn limits() -> [Duration; 2] {
+    let millis = Duration::from_millis;
+    [bound(millis(1), millis(3)), bound(millis(1), millis(8))]
 }
 
 /// From the stamps in the events to their arrival.
@@ -37,16 +36,18 @@ fn event_delays(address: SocketAddr, model: &str, count: usize) -> Vec<Duration>
     delays
 }
 
-/// Whether the figures through Magpie are within the bound of those without.
-fn compared(direct: &[Duration], through: &[Duration], limit: Duration) -> Result<String, String> {
+/// Whether the figures through Magpie are within the bounds of those without.
+fn compared(direct: &[Duration], through: &[Duration]) -> Result<String, String> {
+    let [limit_50, limit_99] = limits();
     let at = |percent| (percentile(direct, percent), percentile(through, percent));
     let ((direct_50, through_50), (direct_99, through_99)) = (at(50), at(99));
     let added_50 = through_50.saturating_sub(direct_50);
     let added_99 = through_99.saturating_sub(direct_99);
     let figures = format!(
-        "p50 {direct_50:?} + {added_50:?}, p99 {direct_99:?} + {added_99:?}, limit {limit:?}"
+        "p50 {direct_50:?} + {added_50:?}, p99 {direct_99:?} + {added_99:?}, \
+         limits {limit_50:?}, {limit_99:?}"
     );
-    if added_50 < limit && added_99 < limit { Ok(figures) } else { Err(figures) }
+    if added_50 < limit_50 && added_99 < limit_99 { Ok(figures) } else { Err(figures) }
 }
 
 #[test]
@@ -59,7 +60,7 @@ fn an_event_is_delayed_by_less_than_a_millisecond() {
         within_bounds(&format!("delay of an event, {pattern}"), || {
             let direct = event_delays(upstream.address(), pattern, count);
             let through = event_delays(magpie.address, &format!("up/{pattern}"), count);
-            compared(&direct, &through, added())
+            compared(&direct, &through)
         });
     }
 }
@@ -95,7 +96,7 @@ fn the_first_event_is_delayed_by_less_than_a_millisecond() {
         within_bounds(&format!("delay of the first event {what}"), || {
             let direct = first_bytes(upstream.address(), &body("events:2"), count);
             let through = first_bytes(magpie.address, &body("up/events:2"), count);
-            compared(&direct, &through, added())
+            compared(&direct, &through)
         });
     }
 }

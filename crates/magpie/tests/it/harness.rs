@@ -75,6 +75,13 @@ impl Setup {
         self.folder.path().join("magpie.yaml")
     }
 
+    /// Puts another file in the place of the one there is, in one step.
+    pub(crate) fn replace(&self, config: &str) {
+        let beside = self.path().with_extension("new");
+        std::fs::write(&beside, config).unwrap();
+        std::fs::rename(&beside, self.path()).unwrap();
+    }
+
     /// The folder that the process runs in.
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()
@@ -290,7 +297,7 @@ impl Magpie {
             true => config.replacen("models: {", &format!("models: {{ {mark}: echo/echo,"), 1),
             false => format!("{config}models: {{ {mark}: echo/echo }}\n"),
         };
-        std::fs::write(self.process.setup.path(), marked).unwrap();
+        self.process.setup.replace(&marked);
         self.process.signal("HUP");
         let start = Instant::now();
         while self.get(&format!("/v1/models/{mark}")).status() != 200 {

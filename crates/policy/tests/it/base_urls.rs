@@ -37,9 +37,9 @@ fn the_variable_of_the_name_comes_before_the_others() {
 #[test]
 fn a_variable_replaces_the_base_url_of_a_provider_in_the_file_but_not_one_written_there() {
     let variables = [("MY_LAB_BASE_URL", "http://env.test/v1")];
-    let open = "providers:\n  my-lab: { profile: vllm }\n";
+    let open = "providers:\n  my-lab: { profile: sglang }\n";
     assert_eq!(read(open, "my-lab", &variables), "http://env.test:80/v1");
-    let written = "providers:\n  my-lab: { profile: vllm, base_url: http://file.test/v2 }\n";
+    let written = "providers:\n  my-lab: { profile: sglang, base_url: http://file.test/v2 }\n";
     assert_eq!(read(written, "my-lab", &variables), "http://file.test:80/v2");
 }
 

@@ -2,7 +2,7 @@
 
 use crate::given::{problems, problems_in, snapshot};
 
-const LAB: &str = "providers:\n  lab: { profile: vllm }\n";
+const LAB: &str = "providers:\n  lab: { profile: sglang }\n";
 
 #[test]
 fn an_address_that_is_none_is_told() {
@@ -49,15 +49,18 @@ fn durations_and_sizes_that_are_none_are_told() {
         ("shutdown_grace: 5\n", "1:17 `5` is not a duration; write for example 500ms, 30s, 2m | -"),
         ("shutdown_grace: soon\n", "1:17 `soon` does not begin with a number | -"),
         ("timeouts: { idle: 0s }\n", "1:11 `0s` is out of range | -"),
-        ("timeouts:\n  total: 3 days\n", "2:3 `3 days` is not a duration; write for example 500ms, 30s, 2m | -"),
+        (
+            "timeouts:\n  total: 3 days\n",
+            "2:3 `3 days` is not a duration; write for example 500ms, 30s, 2m | -",
+        ),
         ("limits: { body: 10 }\n", "1:9 `10` is not a size; write for example 64KiB, 20MB | -"),
         ("limits: { upload: 0MB }\n", "1:9 `0MB` is out of range | -"),
         (
-            "providers:\n  lab: { profile: vllm, timeouts: { connect: fast } }\n",
-            "2:35 `fast` does not begin with a number | -",
+            "providers:\n  lab: { profile: sglang, timeouts: { connect: fast } }\n",
+            "2:37 `fast` does not begin with a number | -",
         ),
         (
-            "providers:\n  lab: { profile: vllm }\nmodels:\n  a: { target: lab/m, timeouts: { idle: 1 } }\n",
+            "providers:\n  lab: { profile: sglang }\nmodels:\n  a: { target: lab/m, timeouts: { idle: 1 } }\n",
             "4:33 `1` is not a duration; write for example 500ms, 30s, 2m | -",
         ),
     ] {
@@ -87,7 +90,9 @@ fn a_list_that_no_header_can_hold_is_told() {
 
 #[test]
 fn a_target_that_is_none_is_told() {
-    for (target, place) in [("lab", "4:9"), ("lab/", "4:9"), ("\"\"", "4:9"), ("{ target: lab }", "4:19")] {
+    for (target, place) in
+        [("lab", "4:9"), ("lab/", "4:9"), ("\"\"", "4:9"), ("{ target: lab }", "4:19")]
+    {
         let found = problems(&format!("{LAB}models:\n  chat: {target}\n"));
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with(place), "{found:?}");
@@ -139,7 +144,7 @@ fn edits_of_what_magpie_decides_are_told() {
     ] {
         let model = problems(&format!("{LAB}models:\n  a: {{ target: lab/m, {edits} }}\n"));
         let provider = problems(&format!(
-            "providers:\n  lab: {{ profile: vllm, request: {{ {edits} }} }}\n"
+            "providers:\n  lab: {{ profile: sglang, request: {{ {edits} }} }}\n"
         ));
         for found in [model, provider] {
             assert_eq!(found.len(), 1, "{found:?}");
@@ -165,9 +170,9 @@ fn a_field_with_two_edits_is_told() {
 
 #[test]
 fn nothing_to_serve_by_default_is_told() {
-    let found = problems("providers:\n  echo: { profile: vllm }\n");
+    let found = problems("providers:\n  echo: { profile: sglang }\n");
     assert_eq!(found, ["0:0 nothing is served by default | add models.default"]);
-    let helped = "providers:\n  echo: { profile: vllm }\nmodels: { default: echo/m }\n";
+    let helped = "providers:\n  echo: { profile: sglang }\nmodels: { default: echo/m }\n";
     assert_eq!(&*snapshot(helped).default_route().upstream_model, "m");
 }
 
@@ -181,7 +186,7 @@ cors: { origins: [x] }
 limits: { body: x }
 timeouts: { idle: x }
 providers:
-  lab: { profile: vllm, base_url: x }
+  lab: { profile: sglang, base_url: x }
   far: { profile: nothing }
   near: { profile: openai }
 models:
@@ -192,9 +197,7 @@ models:
     let places: Vec<&str> = found.iter().map(|told| told.split(' ').next().unwrap()).collect();
     assert_eq!(
         places,
-        [
-            "1:9", "2:17", "3:10", "4:19", "5:9", "6:11", "8:35", "9:19", "10:9", "12:6", "13:6"
-        ],
+        ["1:9", "2:17", "3:10", "4:19", "5:9", "6:11", "8:37", "9:19", "10:9", "12:6", "13:6"],
         "{found:#?}"
     );
 }

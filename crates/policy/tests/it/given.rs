@@ -1,13 +1,13 @@
 //! What tests are given: environments, snapshots, problems.
 
+use std::sync::OnceLock;
+
+use ::providers::Profile;
 use policy::{Config, Environment, Problem, Provider, Route, Snapshot};
 
 /// An environment of these variables.
 pub(crate) fn environment(variables: &[(&str, &str)]) -> Environment {
-    variables
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect()
+    variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 /// The configuration in a text that reads.
@@ -19,14 +19,12 @@ pub(crate) fn config(text: &str) -> Config {
 }
 
 /// Reads and builds.
-pub(crate) fn resolved(
-    text: &str,
-    variables: &[(&str, &str)],
-) -> Result<Snapshot, Vec<Problem>> {
+pub(crate) fn resolved(text: &str, variables: &[(&str, &str)]) -> Result<Snapshot, Vec<Problem>> {
+    static PROFILES: OnceLock<Vec<(String, Profile)>> = OnceLock::new();
+    let profiles = PROFILES.get_or_init(|| ::providers::builtin().unwrap());
     let environment = environment(variables);
-    let profiles = ::providers::builtin().unwrap();
     let config = policy::load(text, &environment)?;
-    policy::build(&config, &profiles, &environment)
+    policy::build(&config, profiles, &environment)
 }
 
 /// The snapshot of a text that is right.

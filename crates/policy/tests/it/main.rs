@@ -1,11 +1,6 @@
 //! Tests of the crate `policy`: a text and an environment in, a snapshot or problems out.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests may panic"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
 
 mod base_urls;
 mod build_problems;

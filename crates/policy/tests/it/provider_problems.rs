@@ -6,7 +6,7 @@ use crate::given::{problems, problems_in, snapshot};
 fn an_unknown_profile_is_told_with_the_nearest_ones() {
     assert_eq!(
         problems("providers:\n  lab: { profile: opena }\n"),
-        ["2:19 there is no profile `opena` | did you mean openai?"]
+        ["2:19 there is no profile `opena` | did you mean openai or openai-compatible?"]
     );
     assert_eq!(
         problems("providers:\n  lab: { profile: wholly-different }\n"),
@@ -37,27 +37,31 @@ fn a_provider_without_a_base_url_is_told_how_to_get_one() {
     );
     assert_eq!(
         problems("providers:\n  azure: { api_key: sk-x }\n"),
-        ["2:10 the provider `azure` needs a base_url | add base_url, or set AZURE_BASE_URL or AZURE_OPENAI_BASE_URL"]
+        [
+            "2:10 the provider `azure` needs a base_url | add base_url, or set AZURE_BASE_URL or AZURE_OPENAI_BASE_URL"
+        ]
     );
 }
 
 #[test]
 fn a_base_url_that_is_none_is_told() {
     for (url, what) in [
-        ("", "must begin with http:// or https://"),
-        ("h/v1", "must begin with http:// or https://"),
+        ("", "is not a URL"),
+        ("h/v1", "is not a URL"),
+        ("h", "must begin with http:// or https://"),
         ("localhost:8000/v1", "is not a URL"),
         ("ftp://h/v1", "must begin with http:// or https://"),
         ("http://", "is not a URL"),
         ("http://h h/v1", "is not a URL"),
-        ("http://h:99999/v1", "is not a URL"),
+        ("http://h:99999/v1", "has no port from 1 to 65535"),
+        ("http://h:x/v1", "has no port from 1 to 65535"),
         ("https://me@h/v1", "must not hold a user name or password"),
         ("https://h/v1?a=b", "must not hold a query"),
         ("https://h/v1/chat/completions", "must end before /chat/completions, so at `/v1`"),
         ("https://h/v1/chat/completions/", "must end before /chat/completions"),
     ] {
         let found = problems(&format!(
-            "providers:\n  lab:\n    profile: vllm\n    base_url: \"{url}\"\n"
+            "providers:\n  lab:\n    profile: sglang\n    base_url: \"{url}\"\n"
         ));
         assert_eq!(found.len(), 1, "{url}: {found:?}");
         assert!(found[0].starts_with("4:15 "), "{url}: {found:?}");
@@ -110,9 +114,68 @@ fn a_key_that_no_header_can_hold_is_told_without_it() {
 
 #[test]
 fn a_header_that_is_none_is_told() {
-    let text = "providers:\n  lab:\n    profile: vllm\n    headers:\n      set: { \"a b\": x, ok: y, bad: \"x\\ny\" }\n";
+    let text = "providers:\n  lab:\n    profile: sglang\n    headers:\n      set: { \"a b\": x, ok: y, bad: \"x\\ny\" }\n";
     let found = problems(text);
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].contains("`a b` is no header"), "{found:?}");
     assert!(found[1].contains("`bad` is no header"), "{found:?}");
+}
+
+#[test]
+fn a_header_of_the_connection_or_a_credential_is_never_let_through() {
+    for name in [
+        "Host",
+        "connection",
+        "content-length",
+        "Transfer-Encoding",
+        "te",
+        "expect",
+        "Authorization",
+        "proxy-authorization",
+        "Cookie",
+        "x-api-key",
+        "*",
+        "x-*",
+        "c*",
+        "content-*",
+    ] {
+        let text = format!(
+            "providers:\n  lab: {{ profile: sglang, headers: {{ forward: [\"{name}\"] }} }}\n"
+        );
+        let found = problems(&text);
+        assert_eq!(found.len(), 1, "{name}: {found:?}");
+        let told = format!("2:8 the header `{name}` is not forwarded");
+        assert!(found[0].starts_with(&told), "{found:?}");
+    }
+    for name in ["host", "Connection", "content-length", "transfer-encoding"] {
+        let text = format!(
+            "providers:\n  lab: {{ profile: sglang, headers: {{ set: {{ {name}: x }} }} }}\n"
+        );
+        assert!(problems(&text)[0].contains(&format!("`{name}` is no header")), "{name}");
+    }
+}
+
+#[test]
+fn the_address_of_magpie_itself_is_no_provider() {
+    for (listen, url) in [
+        ("127.0.0.1:8000", "http://127.0.0.1:8000/v1"),
+        ("127.0.0.1:8000", "http://localhost:8000/v1"),
+        ("\"[::1]:80\"", "http://localhost/v1"),
+        ("0.0.0.0:9000\nopen: true", "http://127.0.0.1:9000/v1"),
+    ] {
+        let text = format!("listen: {listen}\nproviders:\n  lab: {{ base_url: \"{url}\" }}\n");
+        let found = problems(&text);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let told = format!("`{url}` is the address Magpie itself listens on");
+        assert!(found[0].contains(&told), "{found:?}");
+    }
+    snapshot("providers:\n  lab: { base_url: \"http://127.0.0.1:8001/v1\" }\n");
+}
+
+#[test]
+fn a_model_of_a_provider_that_has_a_problem_is_none_of_its_own() {
+    let text = "providers:\n  lab: { profile: sglang, base_url: x }\nmodels:\n  a: lab/m\n";
+    let found = problems(text);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("2:37 "), "{found:?}");
 }

@@ -55,7 +55,7 @@ providers:
     base_url: http://[::1]:9/x/y/
     http: http2
     ca_file: /etc/ca.pem
-    headers: { set: { X-A: "1" }, forward: [X-B, y-*] }
+    headers: { set: { X-A: "1" }, forward: [X-B, X-Y-*] }
     models: [one]
     stream_usage: never_ask
     errors: [{ path: a.b, ok: "1", status: { "7": 418 } }]
@@ -70,13 +70,18 @@ providers:
     assert_eq!(lab.origin.ca_file.as_deref(), Some("/etc/ca.pem"));
     assert_eq!(lab.headers.len(), 1);
     assert_eq!((lab.headers[0].0.as_str(), lab.headers[0].1.to_str().unwrap()), ("x-a", "1"));
-    for (name, passes) in [("x-b", true), ("y-1", true), ("y-", true), ("appid", true), ("y", false)] {
+    for (name, passes) in
+        [("x-b", true), ("x-y-1", true), ("x-y-", true), ("appid", true), ("x-y", false)]
+    {
         assert_eq!(lab.forward.allows(name), passes, "{name}");
     }
     assert_eq!(lab.models, ["one"]);
     assert_eq!(lab.stream_usage, StreamUsage::NeverAsk);
     let mark = &lab.error_marks[0];
-    assert_eq!((mark.field.as_str(), mark.inner.as_deref(), mark.ok.as_deref()), ("a", Some("b"), Some("1")));
+    assert_eq!(
+        (mark.field.as_str(), mark.inner.as_deref(), mark.ok.as_deref()),
+        ("a", Some("b"), Some("1"))
+    );
     assert_eq!(lab.error_marks.len(), 1);
     assert_eq!(lab.error_statuses, [("7".into(), 418)]);
     let (name, value) = lab.credential_header.as_ref().unwrap();
@@ -105,7 +110,8 @@ fn the_echo_is_always_there_and_stands_last() {
     assert_eq!(ids(&own), ["echo", "lab"]);
     assert_eq!(&*own.only_provider().unwrap().id, "lab");
     assert_eq!(own.real_providers().count(), 1);
-    let two = snapshot("providers:\n  a: { base_url: http://h/v1 }\n  b: { base_url: http://h/v1 }\n");
+    let two =
+        snapshot("providers:\n  a: { base_url: http://h/v1 }\n  b: { base_url: http://h/v1 }\n");
     assert!(two.only_provider().is_none());
     assert_eq!(provider(&two, "a").origin, provider(&two, "b").origin, "connections are shared");
 }
@@ -117,7 +123,10 @@ fn every_built_in_profile_makes_a_provider() {
             Some(_) => String::new(),
             None => String::from(", base_url: https://h.test/v1"),
         };
-        let text = format!("providers:\n  {id}: {{ api_key: sk-test-key{base_url} }}\n");
+        // vLLM's usual port is that of Magpie.
+        let text = format!(
+            "listen: 127.0.0.1:7999\nproviders:\n  {id}: {{ api_key: sk-test-key{base_url} }}\n"
+        );
         let snapshot = snapshot(&text);
         let made = provider(&snapshot, &id);
         assert_eq!(made.profile, id);
@@ -128,7 +137,7 @@ fn every_built_in_profile_makes_a_provider() {
 
 #[test]
 fn a_profile_without_credential_sends_none_even_if_the_file_gives_an_empty_one() {
-    let text = "providers:\n  lab: { profile: vllm, api_key: \"${LAB_KEY:-}\" }\n";
+    let text = "providers:\n  lab: { profile: sglang, api_key: \"${LAB_KEY:-}\" }\n";
     let none = snapshot(text);
     assert!(provider(&none, "lab").credential_header.is_none());
     let some = snapshot_in(text, &[("LAB_KEY", "k-1")]);

@@ -116,5 +116,5 @@ fn a_variable_that_is_missing_is_told_once_for_each_place() {
     let text = "providers:\n  a: { profile: openai, api_key: \"${K}\" }\n  b:\n    profile: openai\n    api_key: ${K}\n";
     let found = told(&load(text, &Environment::new()).unwrap_err());
     assert_eq!(found.len(), 2);
-    assert!(found[0].starts_with("2:32 ") && found[1].starts_with("5:14 "), "{found:?}");
+    assert!(found[0].starts_with("2:34 ") && found[1].starts_with("5:14 "), "{found:?}");
 }

@@ -30,10 +30,10 @@ fn problems_do_not_hold_the_key_of_a_provider() {
         "providers:\n  openai: { api_key: x, headers: { set: { \"a b\": \"${KEY}\" } } }\n",
         "providers:\n  openai: { api_key: x, headers: { set: { a: \"${KEY}\\n\" } } }\n",
         "providers:\n  openai: { api_key: x, headers: { set: [\"${KEY}\"] } }\n",
-        "providers:\n  lab: { profile: vllm, base_url: \"https://h/v1?key=${KEY}\" }\n",
-        "providers:\n  lab: { profile: vllm, base_url: \"https://me:${KEY}@h/v1\" }\n",
-        "providers:\n  lab: { profile: vllm, base_url: \"ftp://me:${KEY}@h/v1\" }\n",
-        "providers:\n  lab: { profile: vllm, base_url: \"https://me:${KEY}@h/ v1\" }\n",
+        "providers:\n  lab: { profile: sglang, base_url: \"https://h/v1?key=${KEY}\" }\n",
+        "providers:\n  lab: { profile: sglang, base_url: \"https://me:${KEY}@h/v1\" }\n",
+        "providers:\n  lab: { profile: sglang, base_url: \"ftp://me:${KEY}@h/v1\" }\n",
+        "providers:\n  lab: { profile: sglang, base_url: \"https://me:${KEY}@h/ v1\" }\n",
         "providers:\n  lab: { profile: openai, api_key: \"${KEY}\", base_url: \"http://h/v1#${KEY}\" }\n",
         "providers:\n  openai: { auth: { header: \"a b\" }, api_key: \"${KEY}\" }\n",
         "open: ${KEY}\n",
@@ -81,11 +81,10 @@ fn a_credential_header_is_sensitive() {
 fn a_key_sent_in_the_open_is_warned_of() {
     let text = "providers:\n  openai: { base_url: \"http://gateway.lan/v1\" }\n";
     let snapshot = snapshot_in(text, &[("OPENAI_API_KEY", SECRET)]);
-    assert_eq!(
-        snapshot.warnings,
-        ["openai: the key travels unencrypted to http://gateway.lan/v1"]
-    );
-    for local in ["http://127.0.0.1:9/v1", "http://localhost/v1", "http://[::1]:9/v1", "https://x/v1"] {
+    assert_eq!(snapshot.warnings, ["openai: the key travels unencrypted to http://gateway.lan/v1"]);
+    for local in
+        ["http://127.0.0.1:9/v1", "http://localhost/v1", "http://[::1]:9/v1", "https://x/v1"]
+    {
         let text = format!("providers:\n  openai: {{ base_url: \"{local}\" }}\n");
         let snapshot = snapshot_in(&text, &[("OPENAI_API_KEY", SECRET)]);
         assert!(snapshot.warnings.is_empty(), "{local}: {:?}", snapshot.warnings);

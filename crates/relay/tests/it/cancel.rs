@@ -124,7 +124,7 @@ async fn a_stream_that_has_to_end_because_the_process_stops_says_so() {
     let mut answer = world.ask(chat(ASK_STREAM)).await;
     answer.next().await.unwrap().unwrap();
     assert_pending(answer.next());
-    world.shed.set(true);
+    world.shed.set();
     let rest = String::from_utf8(answer.bytes().await).unwrap();
     let error = last_error(&rest);
     assert_eq!(error["code"], "shutting_down");
@@ -142,7 +142,7 @@ async fn an_answer_that_had_its_normal_end_gets_no_error_behind_it_when_the_proc
     let world = World::lab([Reply::stream().data(stream.clone()).hang()]);
     let mut answer = world.ask(chat(ASK_STREAM)).await;
     assert_eq!(answer.next().await.unwrap().unwrap(), stream);
-    world.shed.set(true);
+    world.shed.set();
     assert!(answer.next().await.is_none());
     assert_eq!(world.record().outcome, Outcome::Complete);
 }
@@ -150,9 +150,40 @@ async fn an_answer_that_had_its_normal_end_gets_no_error_behind_it_when_the_proc
 #[tokio::test(start_paused = true)]
 async fn answers_that_are_not_streamed_are_finished_though_the_process_stops() {
     let world = World::lab([Reply::json(r#"{"a":1}"#).after(seconds(5))]);
-    world.shed.set(true);
+    world.shed.set();
     let start = Instant::now();
     assert_eq!(world.chat(ASK).await.0, 200);
     assert_eq!(start.elapsed().as_secs(), 5);
     assert_eq!(world.record().outcome, Outcome::Complete);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_waits_is_woken_when_the_process_stops() {
+    let world = World::lab([Reply::stream().data(chunk("a")).hang()]);
+    let shed = std::rc::Rc::clone(&world.shed);
+    let start = Instant::now();
+    let local = tokio::task::LocalSet::new();
+    let answer = local.run_until(async {
+        tokio::task::spawn_local(async move {
+            sleep(seconds(7)).await;
+            shed.set();
+        });
+        world.ask(chat(ASK_STREAM)).await.read().await.1
+    });
+    assert_eq!(last_error(&answer.await)["code"], "shutting_down");
+    assert_eq!(start.elapsed().as_secs(), 7);
+    assert_eq!(world.record().outcome, Outcome::Shed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_passed_answer_breaks_off_when_the_process_stops() {
+    let world = World::lab([Reply::status(200).data("abc").hang()]);
+    let mut answer = world.ask(get("/v1/files/x/content")).await;
+    assert_eq!(answer.next().await.unwrap().unwrap(), "abc");
+    assert_pending(answer.next());
+    world.shed.set();
+    assert!(answer.next().await.unwrap().is_err());
+    assert!(answer.next().await.is_none());
+    assert_eq!(world.record().outcome, Outcome::Shed);
+    assert_eq!(world.upstream.fates.cancelled.get(), 1);
 }

@@ -233,7 +233,7 @@ async fn clocks_of_a_model_come_before_those_of_its_provider() {
 timeouts: { first_event: 10s }
 providers:
   lab:
-    profile: vllm
+    profile: sglang
     timeouts: { first_event: 20s, connect: 2s }
 models:
   fast: { target: lab/m, timeouts: { first_event: 3s } }

@@ -8,8 +8,8 @@ use crate::world::{World, millis, seconds, upload, with_header};
 const TWO: &str = "
 limits: { body: 2KiB }
 providers:
-  lab: { profile: vllm, base_url: http://lab.test/v1 }
-  far: { profile: vllm, base_url: http://far.test/v1 }
+  lab: { profile: sglang, base_url: http://lab.test/v1 }
+  far: { profile: sglang, base_url: http://far.test/v1 }
 models:
   whisper: far/whisper-large
 ";

@@ -4,13 +4,13 @@ use http::{Method, Request};
 use serde_json::Value;
 
 use crate::scripted::{Reply, ScriptBody};
-use crate::world::{World, bodiless, error_in, get, millis, post, seconds, upload, with_header};
+use crate::world::{World, bodiless, get, millis, post, seconds, upload, with_header};
 
 /// Two providers, so that somebody has to say which.
 const TWO: &str = "
 providers:
-  lab: { profile: vllm, base_url: http://lab.test/api/v1/ }
-  far: { profile: vllm, base_url: http://far.test/v4, models: [painter] }
+  lab: { profile: sglang, base_url: http://lab.test/api/v1/ }
+  far: { profile: sglang, base_url: http://far.test/v4, models: [painter] }
 models:
   chat: lab/up-model
   paint: far/painter-2
@@ -223,10 +223,9 @@ async fn an_upload_that_turns_out_too_large_is_cut_off() {
     let script = Reply::status(200).data("12345").data("67890").data("1");
     let request = with_header(upload("/v1/audio/x", &script), "content-type", "audio/wav");
     let world = World::of(&yaml, []);
-    let (status, body) = world.ask(request).await.read().await;
-    assert!(status.is_client_error(), "{status}");
-    let message = error_in(&body)["message"].to_string();
-    assert!(message.contains("larger than allowed"), "{message}");
+    let (status, error) = world.ask(request).await.error().await;
+    assert_eq!((status, error["code"].as_str()), (413, Some("body_too_large")));
+    assert!(error["message"].as_str().unwrap().contains("larger than allowed"), "{error}");
     assert_eq!(world.upstream.call().text(), "1234567890");
 }
 

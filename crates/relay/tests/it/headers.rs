@@ -91,7 +91,7 @@ async fn the_credential_is_marked_sensitive_and_sent_as_the_profile_says() {
     let yaml = "
 providers:
   azure: { base_url: https://x.openai.azure.com/openai/v1, api_key: azure-secret-1 }
-  open: { profile: vllm }
+  open: { profile: sglang }
 ";
     for (model, name, value) in [
         ("azure/m", "api-key", Some("azure-secret-1")),
@@ -111,7 +111,7 @@ async fn a_provider_may_set_headers_and_let_more_of_them_through() {
     let yaml = "
 providers:
   lab:
-    profile: vllm
+    profile: sglang
     headers:
       set: { x-plan: gold, user-agent: magpie }
       forward: [X-Team, x-lab-*]
@@ -143,35 +143,28 @@ providers:
 }
 
 #[tokio::test(start_paused = true)]
-async fn framing_and_credentials_never_pass_even_if_all_headers_are_let_through() {
+async fn a_prefix_that_fits_a_credential_does_not_let_it_through() {
     let yaml = "
 providers:
   lab:
-    profile: vllm
-    headers: { forward: [\"*\"] }
+    profile: sglang
+    headers: { forward: [x-api*, x-goog-*] }
 ";
     let mut request = chat(r#"{"model":"lab/m","messages":[1]}"#);
-    for (name, value) in NEVER_UP {
-        request = with_header(request, name, value);
+    for name in ["x-api-key", "x-goog-api-key", "x-api-version", "x-goog-user-project"] {
+        request = with_header(request, name, "1");
     }
     let world = World::of(yaml, []);
     world.ask(request).await.read().await;
     let call = world.upstream.call();
-    for name in [
-        "authorization",
-        "proxy-authorization",
-        "cookie",
-        "host",
-        "connection",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "content-length",
+    for (name, value) in [
+        ("x-api-key", None),
+        ("x-goog-api-key", None),
+        ("x-api-version", Some("1")),
+        ("x-goog-user-project", Some("1")),
     ] {
-        assert_eq!(call.header(name), None, "{name}");
+        assert_eq!(call.header(name), value, "{name}");
     }
-    assert_eq!(call.header("x-private"), Some("1"));
 }
 
 /// Headers of a reply that pass, and headers that do not.
@@ -249,12 +242,11 @@ async fn every_answer_says_who_gave_it_and_what_magpie_added() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_between_reply_and_response_is_magpies_own() {
+async fn waiting_for_the_client_or_the_provider_is_no_overhead_of_magpies() {
     let reply = Reply::json("{\"a\":").wait(millis(40)).data("1}");
     let world = World::lab([reply]);
     let answer = world.ask(chat(ASK)).await;
-    let overhead: u64 = answer.header("x-magpie-overhead-us").unwrap().parse().unwrap();
-    assert!((40_000..42_000).contains(&overhead), "{overhead}");
+    assert_eq!(answer.header("x-magpie-overhead-us"), Some("0"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,98 +33,63 @@ async fn assert_leaves(name: &str, request: Request<ScriptBody>, reply: Reply, l
     assert_eq!(world.upstream.fates.open.get(), 0, "{name}");
 }
 
+/// Where the chats of these tests go: the model as named, and the provider.
+const fn at_lab(outcome: Outcome, status: u16, fault: Option<&'static str>) -> Left {
+    (outcome, status, fault, "chat", Some("lab"))
+}
+
 #[tokio::test(start_paused = true)]
-async fn every_chat_leaves_one_record() {
+async fn every_answer_leaves_one_record() {
     use Outcome::{Complete, ProviderError, Refused, TimedOut, Truncated, Unreachable};
-    let lab = Some("lab");
-    let ok = || Reply::json("{}");
-    let stream = || Reply::stream().data(chunk("a"));
-    let scenarios: Vec<(&str, Request<ScriptBody>, Reply, Left)> = vec![
-        ("answer", chat(ASK), ok(), (Complete, 200, None, "chat", lab)),
-        ("stream", chat(ASK_STREAM), stream().data(DONE), (Complete, 200, None, "chat", lab)),
-        ("no body", chat(""), ok(), (Refused, 400, Some("invalid_json"), "", None)),
+    let hidden = Reply::json(r#"{"error":{"message":"m"}}"#);
+    let refused = Reply::failing(FailureKind::Connect);
+    let late = Reply::json("{}").after(seconds(9_999));
+    let cut = Reply::json("{}").fail(FailureKind::Cut);
+    let html = Reply::status(200).data("<p>");
+    for (name, reply, left) in [
+        ("answer", Reply::json("{}"), at_lab(Complete, 200, None)),
+        ("status", Reply::status(500), at_lab(ProviderError, 500, None)),
+        ("hidden error", hidden, at_lab(ProviderError, 502, None)),
+        ("redirect", Reply::status(302), at_lab(ProviderError, 502, Some("provider_redirect"))),
+        ("refused", refused, at_lab(Unreachable, 502, Some("provider_unreachable"))),
+        ("late", late, at_lab(TimedOut, 504, Some("provider_timeout"))),
+        ("cut", cut, at_lab(Truncated, 502, Some("provider_truncated"))),
+        ("html", html, at_lab(Truncated, 502, Some("provider_malformed"))),
+    ] {
+        assert_leaves(name, chat(ASK), reply, left).await;
+    }
+    for (name, body, left) in [
+        ("no body", "", (Refused, 400, Some("invalid_json"), "", None)),
         (
             "no model",
-            chat(r#"{"model":"?","messages":[1]}"#),
-            ok(),
-            (Refused, 404, Some("model_not_found"), "", None),
+            r#"{"model":"?","messages":[1]}"#,
+            (Refused, 404, Some("model_not_found"), "?", None),
         ),
-        ("status", chat(ASK), Reply::status(500), (ProviderError, 500, None, "chat", lab)),
-        (
-            "hidden error",
-            chat(ASK),
-            Reply::json(r#"{"error":{"message":"m"}}"#),
-            (ProviderError, 502, None, "chat", lab),
-        ),
-        (
-            "redirect",
-            chat(ASK),
-            Reply::status(302),
-            (ProviderError, 502, Some("provider_redirect"), "chat", lab),
-        ),
-        (
-            "refused",
-            chat(ASK),
-            Reply::failing(FailureKind::Connect),
-            (Unreachable, 502, Some("provider_unreachable"), "chat", lab),
-        ),
-        (
-            "late",
-            chat(ASK),
-            ok().after(seconds(9_999)),
-            (TimedOut, 504, Some("provider_timeout"), "chat", lab),
-        ),
-        (
-            "cut",
-            chat(ASK),
-            ok().fail(FailureKind::Cut),
-            (Truncated, 502, Some("provider_truncated"), "chat", lab),
-        ),
-        (
-            "html",
-            chat(ASK),
-            Reply::status(200).data("<p>"),
-            (Truncated, 502, Some("provider_malformed"), "chat", lab),
-        ),
+    ] {
+        assert_leaves(name, chat(body), Reply::json("{}"), left).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_stream_leaves_one_record() {
+    use Outcome::{Complete, ProviderError, TimedOut, Truncated};
+    let stream = || Reply::stream().data(chunk("a"));
+    let error = stream().data("data: {\"error\":{\"message\":\"m\"}}\n\n");
+    let cut = stream().fail(FailureKind::Cut);
+    for (name, reply, left) in [
+        ("stream", stream().data(DONE), at_lab(Complete, 200, None)),
         (
             "no stream",
-            chat(ASK_STREAM),
-            ok(),
-            (ProviderError, 502, Some("provider_not_streaming"), "chat", lab),
+            Reply::json("{}"),
+            at_lab(ProviderError, 502, Some("provider_not_streaming")),
         ),
-        (
-            "short stream",
-            chat(ASK_STREAM),
-            stream(),
-            (Truncated, 200, Some("provider_truncated"), "chat", lab),
-        ),
-        (
-            "cut stream",
-            chat(ASK_STREAM),
-            stream().fail(FailureKind::Cut),
-            (Truncated, 200, Some("provider_truncated"), "chat", lab),
-        ),
-        (
-            "bad stream",
-            chat(ASK_STREAM),
-            stream().data("data: x\n\n"),
-            (Truncated, 200, Some("provider_malformed"), "chat", lab),
-        ),
-        (
-            "stalled stream",
-            chat(ASK_STREAM),
-            stream().hang(),
-            (TimedOut, 200, Some("provider_timeout"), "chat", lab),
-        ),
-        (
-            "error in stream",
-            chat(ASK_STREAM),
-            stream().data("data: {\"error\":{\"message\":\"m\"}}\n\n"),
-            (ProviderError, 200, None, "chat", lab),
-        ),
-    ];
-    for (name, request, reply, left) in scenarios {
-        assert_leaves(name, request, reply, left).await;
+        ("short", stream(), at_lab(Truncated, 200, Some("provider_truncated"))),
+        ("cut", cut, at_lab(Truncated, 200, Some("provider_truncated"))),
+        ("bad", stream().data("data: x\n\n"), at_lab(Truncated, 200, Some("provider_malformed"))),
+        ("stalled", stream().hang(), at_lab(TimedOut, 200, Some("provider_timeout"))),
+        ("error", error, at_lab(ProviderError, 200, None)),
+    ] {
+        assert_leaves(name, chat(ASK_STREAM), reply, left).await;
     }
 }
 

@@ -96,7 +96,7 @@ async fn only_the_bytes_of_the_model_change_when_it_is_called_otherwise_upstream
         };
         let alias = serde_json::to_string(&model).unwrap();
         let yaml = format!(
-            "providers:\n  lab: {{ profile: vllm }}\nmodels:\n  {alias}: \"lab/新 \\\"name\\\"\"\n"
+            "providers:\n  lab: {{ profile: sglang }}\nmodels:\n  {alias}: \"lab/新 \\\"name\\\"\"\n"
         );
         let world = World::of(&yaml, []);
         world.ask(post("/v1/embeddings", body.clone())).await.read().await;
@@ -246,7 +246,7 @@ proptest! {
             .build()
             .unwrap();
         let sent = runtime.block_on(async {
-            let yaml = "providers:\n  lab: { profile: vllm }\nmodels:\n  chat: lab/other\n";
+            let yaml = "providers:\n  lab: { profile: sglang }\nmodels:\n  chat: lab/other\n";
             let world = World::of(yaml, []);
             world.chat(body("chat")).await;
             world.upstream.call().body

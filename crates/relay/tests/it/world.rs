@@ -1,17 +1,18 @@
 //! A relay between a client that is the test and a provider that is a script.
 
-use std::cell::{Cell, Ref, RefCell};
+use std::cell::{Ref, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body::Body;
 use policy::{Environment, Snapshot};
-use relay::{Failure, Record, Recorder, Relay, ReplyBody};
+use providers::Profile;
+use relay::{Failure, Record, Recorder, Relay, ReplyBody, Shed};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -44,8 +45,9 @@ pub(crate) fn snapshot(yaml: &str) -> Arc<Snapshot> {
         Ok(config) => config,
         Err(problems) => panic!("{problems:?}"),
     };
-    let profiles = providers::builtin().unwrap();
-    match policy::build(&config, &profiles, &environment) {
+    static PROFILES: OnceLock<Vec<(String, Profile)>> = OnceLock::new();
+    let profiles = PROFILES.get_or_init(|| providers::builtin().unwrap());
+    match policy::build(&config, profiles, &environment) {
         Ok(snapshot) => Arc::new(snapshot),
         Err(problems) => panic!("{problems:?}"),
     }
@@ -67,7 +69,7 @@ pub(crate) struct World {
     pub(crate) upstream: Rc<Scripted>,
     log: Rc<Log>,
     pub(crate) snapshot: Arc<Snapshot>,
-    pub(crate) shed: Rc<Cell<bool>>,
+    pub(crate) shed: Rc<Shed>,
 }
 
 impl World {
