@@ -11,12 +11,13 @@ use http::{HeaderMap, Method, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use policy::{Provider, Route, Snapshot};
 use std::pin::pin;
+use wire::dialects::openai_responses::Ending;
 use wire::multipart::{self, Search};
 use wire::{Edit, Envelope, splice};
 
-use crate::attempt::{self, Read};
+use crate::attempt::{self, Read, Verdict};
 use crate::fault::{Code, Fault};
-use crate::headers::{JSON, is_json};
+use crate::headers::{JSON, is_event_stream, is_json};
 use crate::intake::{self, Endpoint};
 use crate::ports::{BoxError, Outgoing, UploadTooLarge, Upstream};
 use crate::prepare;
@@ -25,6 +26,10 @@ use crate::serve::{
     Answer, Context, Overhead, PROVIDER, Relay, answer, call, passed, refused, target,
 };
 use crate::settle::Outcome;
+
+/// Bytes of a form that are read in search of its model, at the most: files that speech APIs take
+/// have up to 25 MB, and some clients send them first.
+const FORM_SEARCH: usize = 32 << 20;
 
 /// Where a forwarded request goes, and with which body.
 struct Forwarded {
@@ -71,15 +76,46 @@ impl<U: Upstream> Relay<U> {
             context.close(Outcome::Complete, parts.status);
             return Ok(bodiless(&parts, &route, &head));
         }
-        if parts.status.is_success() {
-            return Ok(passed(&parts, Bytes::new(), body, &route, &head, context));
+        if parts.status.is_success() && !is_json(&parts.headers) {
+            let ending = is_response_stream(endpoint, &parts.headers).then(Ending::default);
+            return Ok(passed(&parts, Bytes::new(), body, &route, &head, ending, context));
         }
-        let begun = match attempt::read(body, &route.provider.id, deadline).await? {
-            Read::Whole(bytes) | Read::Begun(bytes, _) => bytes,
+        let (begun, rest) = match attempt::read(body, &route.provider.id, deadline).await? {
+            Read::Whole(bytes) => (bytes, None),
+            Read::Begun(bytes, rest) => (bytes, Some(rest)),
         };
-        let body = attempt::error_body(&parts, &begun, &route.provider);
-        context.close(Outcome::ProviderError, parts.status);
-        Ok(answer(parts.status, &parts.headers, body, &route, &head, Some(JSON)))
+        if !parts.status.is_success() {
+            let body = attempt::error_body(&parts, &begun, &route.provider);
+            context.close(Outcome::ProviderError, parts.status);
+            return Ok(answer(parts.status, &parts.headers, body, &route, &head, Some(JSON)));
+        }
+        if let Some(rest) = rest {
+            return Ok(passed(&parts, begun, rest, &route, &head, None, context));
+        }
+        Ok(judged(&parts, begun, &route, &head, context))
+    }
+}
+
+/// A JSON answer in memory: what says "error" under status 200 is made one, all else passes.
+fn judged<B>(
+    parts: &http::response::Parts,
+    begun: Bytes,
+    route: &Route,
+    head: &Overhead,
+    context: &mut Context,
+) -> Response<ReplyBody<B>> {
+    match attempt::judge(&begun, &route.provider) {
+        Verdict::Error(status, body) => {
+            context.close(Outcome::ProviderError, status);
+            answer(status, &parts.headers, body, route, head, Some(JSON))
+        }
+        verdict => {
+            if let Verdict::Answer(seen) = verdict {
+                context.settlement.note(|record| record.usage = seen.usage);
+            }
+            context.close(Outcome::Complete, parts.status);
+            answer(parts.status, &parts.headers, begun, route, head, None)
+        }
     }
 }
 
@@ -175,7 +211,7 @@ where
         return Err(intake::too_large(upload_limit));
     }
     let mut body = Box::pin(body);
-    let limit = snapshot.limits.body;
+    let limit = snapshot.limits.upload.min(FORM_SEARCH);
     let mut begun = BytesMut::new();
     let field = loop {
         match multipart::find_field(&begun, boundary, "model") {
@@ -231,6 +267,11 @@ where
         return Err(intake::too_large(limit));
     }
     Ok(Outgoing::Stream(Box::pin(Upload::new(begun, Box::pin(body), limit))))
+}
+
+/// Whether a reply is a stream of the Responses API.
+fn is_response_stream(endpoint: &Endpoint, headers: &HeaderMap) -> bool {
+    endpoint.rest.trim_end_matches('/') == "/responses" && is_event_stream(headers)
 }
 
 /// A client's body on its way to a provider, with what was read of it put back in front.

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::Body;
 use policy::{Route, Snapshot};
 use tokio::time::Instant;
+use wire::dialects::openai_responses::Ending;
 
 use crate::attempt::{self, Ended, Read, Verdict};
 use crate::fault::{Code, Fault, Language};
@@ -212,7 +213,7 @@ impl<U: Upstream> Relay<U> {
             return Ok(answer(parts.status, &parts.headers, body, route, &head, Some(JSON)));
         }
         if let Some(rest) = rest {
-            return Ok(passed(&parts, begun, rest, route, &head, context));
+            return Ok(passed(&parts, begun, rest, route, &head, None, context));
         }
         match attempt::judge(&begun, provider) {
             Verdict::Error(status, body) => {
@@ -333,6 +334,7 @@ pub(crate) fn passed<B>(
     rest: B,
     route: &Arc<Route>,
     head: &Overhead,
+    ending: Option<Ending>,
     context: &mut Context,
 ) -> Response<ReplyBody<B>>
 where
@@ -341,7 +343,7 @@ where
     context.settlement.note(|record| record.status = parts.status.as_u16());
     let settlement = context.take_settlement();
     let shed = Rc::clone(&context.shed);
-    let pass = Pass::new(begun, rest, route.clocks, context.start, shed, settlement);
+    let pass = Pass::new(begun, rest, route.clocks, context.start, shed, ending, settlement);
     let mut response = Response::new(ReplyBody::pass(pass));
     *response.status_mut() = parts.status;
     *response.headers_mut() = to_client(&parts.headers);

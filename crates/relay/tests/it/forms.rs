@@ -89,16 +89,16 @@ async fn a_large_file_behind_the_model_passes_though_it_is_over_the_json_limit()
 
 #[tokio::test(start_paused = true)]
 async fn a_model_too_far_behind_is_not_waited_for() {
-    let file = "x".repeat(1_500);
+    let file = "x".repeat(17 << 20);
     let body = form(&[("a.wav", &file), ("b.wav", &file), ("model", "whisper")]);
     let mut script = Reply::status(200);
-    for piece in body.as_bytes().chunks(500) {
+    for piece in body.as_bytes().chunks(1 << 20) {
         script = script.data(piece.to_vec());
     }
     let world = World::of(TWO, []);
     let (status, error) = world.ask(request(&script)).await.error().await;
     assert_eq!((status, error["code"].as_str()), (400, Some("provider_required")));
-    assert!(error["message"].as_str().unwrap().contains("2048 bytes"), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("33554432 bytes"), "{error}");
     world.assert_refused("provider_required");
 }
 

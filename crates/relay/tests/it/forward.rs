@@ -182,12 +182,35 @@ async fn a_stream_of_another_dialect_is_passed_byte_for_byte() {
         let (front, back) = stream.split_at(cut);
         let reply = Reply::stream().data(front.to_owned()).wait(millis(2)).data(back.to_owned());
         let world = World::lab([reply]);
-        let answer = world.ask(post("/v1/responses", r#"{"model":"chat"}"#)).await;
+        let answer = world.ask(post("/v1/images/x", r#"{"model":"chat"}"#)).await;
         assert_eq!(answer.header("content-type"), Some("text/event-stream"));
         let frames = answer.frames().await;
         assert_eq!(frames.len(), 2);
         assert_eq!([frames[0].1.as_ref(), frames[1].1.as_ref()].concat(), stream.as_bytes());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_responses_without_its_last_event_breaks_off_behind_what_came() {
+    let begun = "event: response.created\ndata: {}\n\n";
+    let whole = format!("{begun}event: response.completed\ndata: {{}}\n\n");
+    for (stream, ends_well) in [(begun, false), (&whole, true)] {
+        let world = World::lab([Reply::stream().data(stream.to_owned())]);
+        let answer = world.ask(post("/v1/responses", r#"{"model":"chat"}"#)).await;
+        let (seen, failure) = answer.until_failure().await;
+        assert_eq!(seen, stream);
+        assert_eq!(failure.is_none(), ends_well, "{failure:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_under_status_200_is_an_error_on_forwarded_paths_too() {
+    let body = r#"{"error_code":336501,"error_msg":"rpm limit"}"#;
+    let config = "providers:\n  baidu: { profile: qianfan, api_key: bce-v3/x }\n";
+    let world = World::of(config, [Reply::json(body)]);
+    let ask = post("/v1/images/generations", r#"{"model":"baidu/painter"}"#);
+    let (status, error) = world.ask(ask).await.error().await;
+    assert_eq!((status, error["message"].as_str()), (429, Some("rpm limit")));
 }
 
 #[tokio::test(start_paused = true)]

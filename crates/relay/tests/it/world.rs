@@ -167,6 +167,18 @@ impl Answer {
         frames.into_iter().flat_map(|(_, data)| data).collect()
     }
 
+    /// The body as text up to its end or failure, and the failure.
+    pub(crate) async fn until_failure(mut self) -> (String, Option<Failure>) {
+        let mut seen = Vec::new();
+        while let Some(frame) = self.next().await {
+            match frame {
+                Ok(data) => seen.extend_from_slice(&data),
+                Err(failure) => return (String::from_utf8(seen).unwrap(), Some(failure)),
+            }
+        }
+        (String::from_utf8(seen).unwrap(), None)
+    }
+
     /// Status and body.
     pub(crate) async fn read(self) -> (StatusCode, String) {
         let status = self.status;
