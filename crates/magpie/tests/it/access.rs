@@ -25,7 +25,9 @@ fn only_the_own_names_of_this_machine_are_answered() {
         assert_eq!(magpie.call("GET", "/", &[("host", host)], "").status(), 200, "{host}");
     }
     upstream.clear();
-    for host in ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil", ""] {
+    for host in
+        ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil", ""]
+    {
         ask_from(&magpie, &[("host", host)]).assert_error(403, "host_not_allowed");
         // Nor can a page that rebinds its name read anything else here.
         magpie.call("GET", "/", &[("host", host)], "").assert_error(403, "host_not_allowed");
@@ -72,7 +74,9 @@ fn pages_of_this_machine_may_call_and_read_and_no_others() {
     }
     // A simple request, which a browser sends without asking first.
     let headers = [("origin", "https://evil.example"), ("content-type", "text/plain")];
-    magpie.call("POST", CHAT, &headers, &chat("up/ok", false)).assert_error(403, "origin_not_allowed");
+    magpie
+        .call("POST", CHAT, &headers, &chat("up/ok", false))
+        .assert_error(403, "origin_not_allowed");
     assert!(upstream.received().is_empty());
     assert_eq!(ask_from(&magpie, &[]).header("access-control-allow-origin"), None);
 }

@@ -133,7 +133,9 @@ fn models_are_listed_and_found_by_name() {
     magpie.get("/v1/models/minr").assert_error(404, "model_not_found");
     assert!(upstream.received().is_empty());
 
-    for (asked, sent) in [("mine", "events"), ("gpt-x", "ok-x"), ("listed", "listed"), ("up/a/b", "a/b")] {
+    for (asked, sent) in
+        [("mine", "events"), ("gpt-x", "ok-x"), ("listed", "listed"), ("up/a/b", "a/b")]
+    {
         upstream.clear();
         assert_eq!(magpie.post(CHAT, &chat(asked, false)).status(), 200, "{asked}");
         assert_eq!(upstream.received()[0].json()["model"], sent, "{asked}");
@@ -169,7 +171,12 @@ fn bad_input_gets_an_error_that_helps_and_nothing_goes_upstream() {
         (r#"{"model": "up/ok", "messages": []}"#, 400, "invalid_field", "empty"),
         (r#"{"model": "up/ok", "messages": "hi"}"#, 400, "invalid_field", "array"),
         (r#"{"model": 7, "messages": [1]}"#, 400, "invalid_field", "`model`"),
-        (r#"{"model": "up/ok", "messages": [1], "stream": "yes"}"#, 400, "invalid_field", "`stream`"),
+        (
+            r#"{"model": "up/ok", "messages": [1], "stream": "yes"}"#,
+            400,
+            "invalid_field",
+            "`stream`",
+        ),
         (r#"{"model": "a", "model": "b", "messages": [1]}"#, 400, "duplicate_field", "`model`"),
         (r#"{"model": "echi", "messages": [1]}"#, 404, "model_not_found", "`echo`"),
         (&deep, 400, "invalid_json", ""),
@@ -276,5 +283,8 @@ fn the_echo_answers_everything_it_knows_without_a_provider() {
     let embedding = magpie.post("/v1/embeddings", r#"{"model": "echo", "input": "a"}"#).json();
     assert_eq!(embedding["data"][0]["embedding"].as_array().map(Vec::len), Some(64));
     let speech = magpie.post("/v1/audio/speech", r#"{"model": "echo", "input": "a"}"#);
-    assert_eq!((speech.status(), &speech.json()["error"]["code"]), (404, &Value::from("unsupported_operation")));
+    assert_eq!(
+        (speech.status(), &speech.json()["error"]["code"]),
+        (404, &Value::from("unsupported_operation"))
+    );
 }

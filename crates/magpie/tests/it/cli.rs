@@ -21,8 +21,12 @@ fn help_teaches_the_commands_and_the_first_steps() {
     let help = Setup::empty().run(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
     let text = stdout(&help);
-    for command in ["run", "check", "providers", "models", "chat", "schema", "version", "--config"] {
-        assert!(text.contains(&format!("  {command}")) || text.contains(command), "{command}: {text}");
+    for command in ["run", "check", "providers", "models", "chat", "schema", "version", "--config"]
+    {
+        assert!(
+            text.contains(&format!("  {command}")) || text.contains(command),
+            "{command}: {text}"
+        );
     }
     for words in ["XINGHE_API_KEY=", "curl http://127.0.0.1:8000/v1/chat/completions", "/docs"] {
         assert!(text.contains(words), "{words}: {text}");
@@ -78,15 +82,26 @@ timeouts: { idle: 5 parsecs }
     let form = setup.run(&["check", "magpie.yaml"]);
     assert_eq!(form.status.code(), Some(2));
     let report = stdout(&form);
-    assert!(report.contains("magpie.yaml:1:1: unknown option `listn`\n  hint: did you mean `listen`?"), "{report}");
-    assert!(report.contains("magpie.yaml:5:5: unknown option `api_kye`\n  hint: did you mean `api_key`?"), "{report}");
+    assert!(
+        report.contains("magpie.yaml:1:1: unknown option `listn`\n  hint: did you mean `listen`?"),
+        "{report}"
+    );
+    assert!(
+        report
+            .contains("magpie.yaml:5:5: unknown option `api_kye`\n  hint: did you mean `api_key`?"),
+        "{report}"
+    );
     assert!(report.ends_with("2 problems\n"), "{report}");
 
     let setup = Setup::file(&text.replace("listn", "listen").replace("    api_kye: x\n", ""));
     let meaning = setup.run(&["check", "magpie.yaml"]);
     assert_eq!(meaning.status.code(), Some(2));
     let report = stdout(&meaning);
-    for expected in ["magpie.yaml:4:15: `ftp://example.com`", "magpie.yaml:6:6: there is no provider `nobody`", "magpie.yaml:7:"] {
+    for expected in [
+        "magpie.yaml:4:15: `ftp://example.com`",
+        "magpie.yaml:6:6: there is no provider `nobody`",
+        "magpie.yaml:7:",
+    ] {
         assert!(report.contains(expected), "{expected}: {report}");
     }
     assert!(report.contains("5 parsecs") && report.ends_with("3 problems\n"), "{report}");
@@ -98,7 +113,9 @@ timeouts: { idle: 5 parsecs }
 
 #[test]
 fn a_file_that_is_not_there_is_a_problem_that_names_it() {
-    for arguments in [&["check", "none.yaml"][..], &["--config", "none.yaml"], &["models", "-c", "none.yaml"]] {
+    for arguments in
+        [&["check", "none.yaml"][..], &["--config", "none.yaml"], &["models", "-c", "none.yaml"]]
+    {
         let output = Setup::empty().run(arguments);
         assert!(matches!(output.status.code(), Some(1 | 2)), "{output:?}");
         let said = stdout(&output) + &stderr(&output);
@@ -110,14 +127,35 @@ fn a_file_that_is_not_there_is_a_problem_that_names_it() {
 fn providers_lists_the_profiles_and_where_their_keys_come_from() {
     let text = stdout(&Setup::empty().run(&["providers"]));
     for id in [
-        "xinghe", "aistudio-app", "qianfan", "qwen", "glm", "zai", "deepseek", "moonshot", "ark", "minimax",
-        "openai", "azure", "openrouter", "ollama", "vllm", "openai-compatible", "echo",
+        "xinghe",
+        "aistudio-app",
+        "qianfan",
+        "qwen",
+        "glm",
+        "zai",
+        "deepseek",
+        "moonshot",
+        "ark",
+        "minimax",
+        "openai",
+        "azure",
+        "openrouter",
+        "ollama",
+        "vllm",
+        "openai-compatible",
+        "echo",
     ] {
-        assert!(text.lines().any(|line| line.split_whitespace().next() == Some(id)), "{id}: {text}");
+        assert!(
+            text.lines().any(|line| line.split_whitespace().next() == Some(id)),
+            "{id}: {text}"
+        );
     }
     assert!(text.contains("XINGHE_API_KEY, AISTUDIO_API_KEY"));
     let configured = Setup::of("http://127.0.0.1:9/v1").run(&["providers"]);
-    let row = stdout(&configured).lines().find(|line| line.starts_with("openai-compatible ")).map(String::from);
+    let row = stdout(&configured)
+        .lines()
+        .find(|line| line.starts_with("openai-compatible "))
+        .map(String::from);
     assert!(row.is_some_and(|row| row.contains(" yes ")));
 }
 
@@ -126,7 +164,10 @@ fn models_lists_names_and_targets() {
     let setup = Setup::of("http://127.0.0.1:9/v1").and("models: { default: up/b, nick: up/c }");
     let output = setup.run(&["models"]);
     assert_eq!(output.status.code(), Some(0));
-    assert_eq!(stdout(&output), "default -> up/b\ndefault -> up/b\nnick -> up/c\necho -> echo/echo\n");
+    assert_eq!(
+        stdout(&output),
+        "default -> up/b\ndefault -> up/b\nnick -> up/c\necho -> echo/echo\n"
+    );
 }
 
 #[test]

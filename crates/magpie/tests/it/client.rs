@@ -100,7 +100,8 @@ impl Reply {
 
     /// The content of a stream.
     pub(crate) fn content(&self) -> String {
-        let delta = |event: &Value| event["choices"][0]["delta"]["content"].as_str().map(String::from);
+        let delta =
+            |event: &Value| event["choices"][0]["delta"]["content"].as_str().map(String::from);
         self.events().iter().filter_map(delta).collect()
     }
 
@@ -138,11 +139,15 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, buffer: Vec::new() }
+        Self::try_connect(address).expect("no connection")
+    }
+
+    pub(crate) fn try_connect(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(address).ok()?;
+        stream.set_nodelay(true).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.set_write_timeout(Some(PATIENCE)).ok()?;
+        Some(Self { stream, buffer: Vec::new() })
     }
 
     /// The port on this side.
@@ -208,7 +213,7 @@ impl Wire {
     }
 
     /// Everything up to the end of the connection.
-    pub(crate) fn to_end(&mut self) -> Vec<u8> {
+    pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
         while self.fill() {}
         std::mem::take(&mut self.buffer)
     }
@@ -250,7 +255,8 @@ impl Wire {
     pub(crate) fn chunks_until(&mut self, mark: &str) -> String {
         let mut text = String::new();
         while !text.contains(mark) {
-            let chunk = self.chunk().flatten().unwrap_or_else(|| panic!("ended without {mark}: {text}"));
+            let chunk =
+                self.chunk().flatten().unwrap_or_else(|| panic!("ended without {mark}: {text}"));
             text.push_str(&String::from_utf8_lossy(&chunk));
         }
         text
@@ -265,7 +271,7 @@ impl Wire {
             return self.chunks();
         }
         let Some(length) = head.header("content-length") else {
-            return (self.to_end(), true);
+            return (self.read_to_end(), true);
         };
         let length = length.parse().unwrap();
         while self.buffer.len() < length {
@@ -315,7 +321,9 @@ impl Wire {
             match self.stream.read(&mut byte) {
                 Ok(0) => break true,
                 Ok(_) => break false,
-                Err(fault) if matches!(fault.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Err(fault)
+                    if matches!(fault.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
                     if start.elapsed() > limit {
                         break false;
                     }

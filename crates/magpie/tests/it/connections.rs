@@ -51,7 +51,7 @@ fn the_answer_to_one_too_many_has_the_length_it_announces() {
     let mut wire = magpie.connect();
     let head = wire.head();
     let announced: usize = head.header("content-length").unwrap().parse().unwrap();
-    let whole = wire.to_end();
+    let whole = wire.read_to_end();
     assert_eq!(whole.len(), announced, "{:?}", String::from_utf8_lossy(&whole));
     assert!(whole.ends_with(b"}}"));
 }

@@ -90,7 +90,9 @@ fn the_first_event_is_delayed_by_less_than_a_millisecond() {
     for (what, padding, count) in [("of a small request", 10, 200), ("of 100 KB", 100_000, 100)] {
         let body = |model: &str| {
             let text = "a".repeat(padding);
-            format!(r#"{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "{text}"}}]}}"#)
+            format!(
+                r#"{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "{text}"}}]}}"#
+            )
         };
         first_bytes(magpie.address, &body("up/events:2"), 20);
         within_bounds(&format!("delay of the first event {what}"), || {

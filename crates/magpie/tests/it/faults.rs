@@ -221,8 +221,10 @@ fn a_reply_that_is_no_http_is_an_error() {
 #[test]
 fn a_provider_that_says_its_key_is_not_quoted() {
     let body: &'static str = Box::leak(
-        format!(r#"{{"error": {{"message": "Incorrect API key: {PROVIDER_KEY}", "code": "bad"}}}}"#)
-            .into_boxed_str(),
+        format!(
+            r#"{{"error": {{"message": "Incorrect API key: {PROVIDER_KEY}", "code": "bad"}}}}"#
+        )
+        .into_boxed_str(),
     );
     let upstream = RawUpstream::start(move |mut peer, _| {
         peer.request();

@@ -38,7 +38,10 @@ fn the_banner_says_what_is_served_where_and_a_line_to_paste_that_works() {
     let origin = format!("http://{}", magpie.address);
     assert!(banner.starts_with(&format!("Magpie {} on {origin}", env!("CARGO_PKG_VERSION"))));
     assert!(banner.contains("the environment"), "{banner}");
-    assert!(banner.contains("\n  echo ") && banner.contains("default        echo/echo"), "{banner}");
+    assert!(
+        banner.contains("\n  echo ") && banner.contains("default        echo/echo"),
+        "{banner}"
+    );
     assert!(banner.contains("export XINGHE_API_KEY="), "{banner}");
 
     let curl = banner.split("curl ").nth(1).unwrap();
@@ -168,7 +171,8 @@ fn a_base_url_in_the_environment_moves_xinghe_to_a_deployment() {
 fn ollama_host_is_taken_in_the_short_forms_that_ollama_takes() {
     let upstream = ScriptedUpstream::start();
     let port = upstream.address().port();
-    let hosts = ["http://127.0.0.1:PORT", "127.0.0.1:PORT", "0.0.0.0:PORT", "http://localhost:PORT/"];
+    let hosts =
+        ["http://127.0.0.1:PORT", "127.0.0.1:PORT", "0.0.0.0:PORT", "http://localhost:PORT/"];
     for host in hosts {
         upstream.clear();
         let magpie = Setup::empty().env("OLLAMA_HOST", &host.replace("PORT", &port.to_string()));

@@ -1,7 +1,7 @@
 //! Every other path of an OpenAI API: forwarded as it is, streamed both ways.
 
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use testkit::{ScriptedUpstream, digest_text};
 
@@ -34,7 +34,12 @@ fn a_form_is_forwarded_with_the_name_of_the_model_rewritten() {
     let magpie = Setup::of(&upstream.base_url()).and(models).start();
     let path = "/v1/audio/transcriptions?x=1&y=%20";
     let mut wire = magpie.connect();
-    wire.send(&request("POST", path, &[("content-type", &form_type())], &form("whisper", 5_000_000)));
+    wire.send(&request(
+        "POST",
+        path,
+        &[("content-type", &form_type())],
+        &form("whisper", 5_000_000),
+    ));
     let reply = wire.reply();
     assert_eq!(reply.status(), 200, "{}", reply.text());
     let sent = form("whisper-large", 5_000_000);
@@ -47,8 +52,9 @@ fn a_form_is_forwarded_with_the_name_of_the_model_rewritten() {
     assert_eq!(reply.json()["digest"], digest_text(&sent));
 }
 
-#[test]
-fn an_upload_is_on_its_way_before_the_client_has_sent_all_of_it() {
+/// An upstream that tells the head and then the bytes it has read so far, and answers at the end
+/// of a form.
+fn telling_upstream() -> (RawUpstream, mpsc::Receiver<(String, usize)>) {
     let (told, heard) = mpsc::channel();
     let upstream = RawUpstream::start(move |mut peer, _| {
         let head = peer.head().unwrap();
@@ -56,26 +62,49 @@ fn an_upload_is_on_its_way_before_the_client_has_sent_all_of_it() {
         let mut total = 0;
         while let Some(piece) = peer.read() {
             total += piece.len();
-            let _ = told.send((String::new(), total));
-            if piece.ends_with(b"0\r\n\r\n") || piece.ends_with(b"--\r\n") {
+            told.send((String::new(), total)).unwrap();
+            if piece.ends_with(b"--\r\n") {
                 peer.write(crate::raw::ok("{}"));
             }
         }
+        let _ = told.send(("over".to_owned(), total));
     });
+    (upstream, heard)
+}
+
+#[test]
+fn an_upload_is_on_its_way_before_the_client_has_sent_all_of_it() {
+    let (upstream, heard) = telling_upstream();
     let magpie = Setup::of(&upstream.base_url()).start();
-    let bytes = request("POST", "/v1/files", &[
-        ("content-type", &form_type()),
-        ("x-magpie-provider", "up"),
-    ], &form("m", 5_000_000));
+    let path = "/v1/audio/transcriptions";
+    let form = form("up/whisper", 5_000_000);
+    let bytes = request("POST", path, &[("content-type", &form_type())], &form);
     let mut wire = magpie.connect();
     let half = bytes.len() / 2;
     wire.send(&bytes[..half]);
-    let (head, _) = heard.recv_timeout(PATIENCE).expect("nothing arrived before the whole was sent");
-    assert!(head.starts_with("POST /v1/files HTTP/1.1\r\n"), "{head}");
+    let (head, _) = heard.recv_timeout(PATIENCE).expect("nothing came before all was sent");
+    assert!(head.starts_with(&format!("POST {path} HTTP/1.1\r\n")), "{head}");
     // All of the first half arrives while the second is still here.
     while heard.recv_timeout(PATIENCE).unwrap().1 < half - 4096 {}
     wire.send(&bytes[half..]);
     assert_eq!(wire.reply().status(), 200);
+}
+
+#[test]
+fn an_upload_whose_client_leaves_breaks_off_at_the_provider_too() {
+    let (upstream, heard) = telling_upstream();
+    let magpie = Setup::of(&upstream.base_url()).start();
+    let headers = [("content-type", &*form_type()), ("x-magpie-provider", "up")];
+    let bytes = request("POST", "/v1/files", &headers, &form("m", 1_000_000));
+    let mut wire = magpie.connect();
+    wire.send(&bytes[..500_000]);
+    while heard.recv_timeout(PATIENCE).unwrap().1 < 400_000 {}
+    drop(wire);
+    let left = Instant::now();
+    while heard.recv_timeout(PATIENCE).unwrap().0 != "over" {}
+    assert!(left.elapsed() < Duration::from_secs(1), "the provider waits for the rest");
+    let line = magpie.log(1)[0].clone();
+    assert!(matches!(line["outcome"].as_str(), Some("client_gone" | "refused")), "{line}");
 }
 
 #[test]
@@ -139,7 +168,8 @@ fn methods_and_errors_of_a_provider_pass() {
     assert_eq!((missing.status(), &*missing.code()), (404, "unknown_url"));
     let speech = magpie.post("/v1/audio/speech", r#"{"model": "up/tts", "input": "a"}"#);
     assert_eq!((speech.header("content-type"), speech.body.len()), (Some("audio/mpeg"), 4000));
-    let responses = magpie.post("/v1/responses", r#"{"model": "up/ok", "input": "a", "stream": true}"#);
+    let responses =
+        magpie.post("/v1/responses", r#"{"model": "up/ok", "input": "a", "stream": true}"#);
     assert!(responses.text().contains("event: response.completed"), "{}", responses.text());
     let methods: Vec<String> = upstream.received().iter().map(|r| r.method.clone()).collect();
     assert_eq!(methods, ["DELETE", "GET", "GET", "POST", "POST"]);
@@ -178,7 +208,9 @@ fn a_download_that_breaks_off_breaks_off_at_the_client_too() {
         peer.head();
         let framing = ["content-length: 100000", "transfer-encoding: chunked"][number % 2];
         peer.write(format!("HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\n{framing}\r\n\r\n"));
-        peer.write(["a".repeat(50), "32\r\n".to_owned() + &"a".repeat(50) + "\r\n"][number % 2].clone());
+        peer.write(
+            ["a".repeat(50), "32\r\n".to_owned() + &"a".repeat(50) + "\r\n"][number % 2].clone(),
+        );
         std::thread::sleep(Duration::from_millis(20));
     });
     let magpie = Setup::of(&upstream.base_url()).start();

@@ -25,7 +25,8 @@ fn pipelined_requests_are_answered_in_their_order() {
     let (upstream, magpie) = served();
     let mut wire = magpie.connect();
     let slow = post("up/slow:150", false);
-    let all = [slow, post("up/events:3", true), post("echo", false), request("GET", "/health", &[], b"")];
+    let all =
+        [slow, post("up/events:3", true), post("echo", false), request("GET", "/health", &[], b"")];
     wire.send(&all.concat());
     assert_eq!(wire.reply().json()["model"], "slow:150");
     assert_eq!(wire.reply().content(), "w1 w2 w3 ");
@@ -132,37 +133,101 @@ fn an_upgrade_is_not_taken_up() {
         let reply = magpie.call("GET", path, &headers, "");
         assert!((400..500).contains(&reply.status()), "{path}: {}", reply.status());
     }
-    let h2c = [("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), ("http2-settings", "AA")];
+    let h2c =
+        [("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), ("http2-settings", "AA")];
     assert_eq!(magpie.call("GET", "/health", &h2c, "").status(), 200);
     assert!(upstream.received().is_empty());
 }
 
 /// Requests that are no requests. None of them may be taken for two, or reach a provider.
 const MALFORMED: &[(&str, &str)] = &[
-    ("two lengths", "POST PATH HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n{\"a\":1}"),
-    ("two lengths in a list", "POST PATH HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5, 6\r\n\r\n{\"a\":1}"),
+    (
+        "two lengths",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n{\"a\":1}",
+    ),
+    (
+        "two lengths in a list",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5, 6\r\n\r\n{\"a\":1}",
+    ),
     ("a signed length", "POST PATH HTTP/1.1\r\nHost: localhost\r\nContent-Length: +5\r\n\r\nabcde"),
-    ("a negative length", "POST PATH HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\nabcde"),
-    ("a length with a letter", "POST PATH HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5a\r\n\r\nabcde"),
+    (
+        "a negative length",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\nabcde",
+    ),
+    (
+        "a length with a letter",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5a\r\n\r\nabcde",
+    ),
     ("an empty length", "POST PATH HTTP/1.1\r\nHost: localhost\r\nContent-Length: \r\n\r\nabcde"),
-    ("a length beyond 64 bits", "POST PATH HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\nabcde"),
-    ("a space before the colon", "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n"),
-    ("an unknown coding", "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
-    ("chunked not last", "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
-    ("identity", "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n"),
+    (
+        "a length beyond 64 bits",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\nabcde",
+    ),
+    (
+        "a space before the colon",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        "an unknown coding",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        "chunked not last",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        "identity",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+    ),
     ("chunks in HTTP/1.0", "POST PATH HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    ("a folded header", "POST PATH HTTP/1.1\r\nHost: localhost\r\nX-A: b\r\n c\r\nContent-Length: 0\r\n\r\n"),
-    ("a name with a space", "POST PATH HTTP/1.1\r\nHost: localhost\r\nX A: b\r\nContent-Length: 0\r\n\r\n"),
-    ("a zero byte in a value", "POST PATH HTTP/1.1\r\nHost: localhost\r\nX-A: b\0c\r\nContent-Length: 0\r\n\r\n"),
-    ("a bare CR in a value", "POST PATH HTTP/1.1\r\nHost: localhost\r\nX-A: b\rContent-Length: 9\r\n\r\n"),
-    ("a bare LF chunk", "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\n{}\n0\n\n"),
-    ("a signed chunk", "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n+2\r\n{}\r\n0\r\n\r\n"),
-    ("a chunk in C's hexadecimal", "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0x2\r\n{}\r\n0\r\n\r\n"),
-    ("a chunk with a line", "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0_2\r\n{}\r\n0\r\n\r\n"),
-    ("a chunk without a size", "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\r\n{}\r\n0\r\n\r\n"),
-    ("a chunk beyond 64 bits", "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000002\r\n{}\r\n0\r\n\r\n"),
-    ("a chunk longer than it says", "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}{}\r\n0\r\n\r\n"),
-    ("a bare LF in an extension", "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2;a\n{}\r\n0\r\n\r\n"),
+    (
+        "a folded header",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nX-A: b\r\n c\r\nContent-Length: 0\r\n\r\n",
+    ),
+    (
+        "a name with a space",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nX A: b\r\nContent-Length: 0\r\n\r\n",
+    ),
+    (
+        "a zero byte in a value",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nX-A: b\0c\r\nContent-Length: 0\r\n\r\n",
+    ),
+    (
+        "a bare CR in a value",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nX-A: b\rContent-Length: 9\r\n\r\n",
+    ),
+    (
+        "a bare LF chunk",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\n{}\n0\n\n",
+    ),
+    (
+        "a signed chunk",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n+2\r\n{}\r\n0\r\n\r\n",
+    ),
+    (
+        "a chunk in C's hexadecimal",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0x2\r\n{}\r\n0\r\n\r\n",
+    ),
+    (
+        "a chunk with a line",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0_2\r\n{}\r\n0\r\n\r\n",
+    ),
+    (
+        "a chunk without a size",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\r\n{}\r\n0\r\n\r\n",
+    ),
+    (
+        "a chunk beyond 64 bits",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000002\r\n{}\r\n0\r\n\r\n",
+    ),
+    (
+        "a chunk longer than it says",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}{}\r\n0\r\n\r\n",
+    ),
+    (
+        "a bare LF in an extension",
+        "POST PATH HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2;a\n{}\r\n0\r\n\r\n",
+    ),
     ("no method", "PATH HTTP/1.1\r\nHost: localhost\r\n\r\n"),
     ("another version", "POST PATH HTTP/1.2\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"),
     ("no HTTP", "{\"model\": \"up/ok\"}\r\n\r\n"),

@@ -134,7 +134,10 @@ async fn connection(stream: TcpStream, manner: Manner, seen: Arc<Seen>) {
             () = sleep(Duration::from_millis(2)) => {}
         }
         let count = here.load(Ordering::SeqCst);
-        if count > 0 && first.get_or_insert_with(tokio::time::Instant::now).elapsed() > manner.cut.unwrap_or(Duration::MAX) {
+        if count > 0
+            && first.get_or_insert_with(tokio::time::Instant::now).elapsed()
+                > manner.cut.unwrap_or(Duration::MAX)
+        {
             return;
         }
         if count >= manner.requests && !leaving {
@@ -160,9 +163,12 @@ async fn answer(
     let (kind, events) = match ask["stream"] == true {
         false => ("application/json", vec![COMPLETION.to_owned()]),
         true => {
-            let count = ask["model"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap_or(3);
+            let count =
+                ask["model"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap_or(3);
             let delta = |n: usize| {
-                format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"w{n} \"}}}}]}}\n\n")
+                format!(
+                    "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"w{n} \"}}}}]}}\n\n"
+                )
             };
             let end = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n\
                        data: [DONE]\n\n";

@@ -120,9 +120,9 @@ impl Setup {
     /// Serves, and waits until it says where.
     pub(crate) fn start(self) -> Magpie {
         let process = self.spawn(&[]);
-        let banner = process.stdout.wait_for("the banner", |text| {
-            text.ends_with("\n\n").then(|| text.to_owned())
-        });
+        let banner = process
+            .stdout
+            .wait_for("the banner", |text| text.ends_with("\n\n").then(|| text.to_owned()));
         let (_, address) = banner.split_once(" on http://").unwrap();
         let address = address.split_whitespace().next().unwrap().parse().unwrap();
         Magpie { address, banner, process }

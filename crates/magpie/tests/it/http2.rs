@@ -20,13 +20,17 @@ fn many_streams_share_one_connection_of_a_client() {
         let tasks: Vec<_> = (1..=100)
             .map(|n| {
                 let client = client.clone();
-                tokio::spawn(async move { text(client.ask(&format!("up/events:{n}:5"), true).await).await })
+                tokio::spawn(async move {
+                    text(client.ask(&format!("up/events:{n}:5"), true).await).await
+                })
             })
             .collect();
         for (n, task) in (1..=100).zip(tasks) {
             let text = task.await.unwrap();
             let expected: String = (1..=n).map(|i| format!("w{i} ")).collect();
-            let delta = |event: &serde_json::Value| event["choices"][0]["delta"]["content"].as_str().map(String::from);
+            let delta = |event: &serde_json::Value| {
+                event["choices"][0]["delta"]["content"].as_str().map(String::from)
+            };
             assert_eq!(events(&text).iter().filter_map(delta).collect::<String>(), expected);
             assert!(text.ends_with("data: [DONE]\n\n"));
         }
@@ -39,7 +43,9 @@ fn http2_gets_what_http1_gets() {
     let magpie = Setup::empty().start();
     h2_client::run(async {
         let client = h2_client::connect(magpie.address).await;
-        for (method, path) in [("GET", "/"), ("GET", "/health"), ("GET", "/docs"), ("GET", "/openapi.json")] {
+        for (method, path) in
+            [("GET", "/"), ("GET", "/health"), ("GET", "/docs"), ("GET", "/openapi.json")]
+        {
             let reply = client.call(method, path, "").await.unwrap();
             assert_eq!(reply.status(), 200, "{path}");
             assert_eq!(text(reply).await, magpie.get(path).text(), "{path}");
@@ -95,7 +101,11 @@ fn another_connection_is_opened_before_the_limit_of_streams_is_reached() {
         at_once(&magpie, 100);
         let connections = upstream.connections();
         assert!((10..=20).contains(&connections), "round {round}: {connections} connections");
-        assert_eq!(upstream.seen.most.load(Ordering::SeqCst), 100, "round {round}: some have waited");
+        assert_eq!(
+            upstream.seen.most.load(Ordering::SeqCst),
+            100,
+            "round {round}: some have waited"
+        );
         assert!(start.elapsed() < PATIENCE / 2);
     }
     assert_eq!(upstream.requests(), 200);

@@ -125,10 +125,15 @@ fn giving_up_an_http2_request_ends_the_wait_at_the_provider() {
     measure("gave up an HTTP/2 request", |magpie, upstream| {
         h2_client::run(async {
             let client = h2_client::connect(magpie.address).await;
-            let waiting = tokio::time::timeout(Duration::from_millis(150), client.ask("up/hang", false));
+            let waiting =
+                tokio::time::timeout(Duration::from_millis(150), client.ask("up/hang", false));
             assert!(waiting.await.is_err());
             let left = Instant::now();
-            while upstream.received().first().is_none_or(|received| received.outcome.peer_left.is_none()) {
+            while upstream
+                .received()
+                .first()
+                .is_none_or(|received| received.outcome.peer_left.is_none())
+            {
                 assert!(left.elapsed() < PATIENCE);
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }

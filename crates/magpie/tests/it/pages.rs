@@ -58,7 +58,8 @@ fn loaded(text: &str) -> Vec<String> {
     for attribute in attributes {
         for rest in text.split(attribute).skip(1) {
             let path = rest.split(['"', '\'']).next().unwrap();
-            let path = path.strip_prefix("./").map_or(path.to_owned(), |file| format!("/docs/{file}"));
+            let path =
+                path.strip_prefix("./").map_or(path.to_owned(), |file| format!("/docs/{file}"));
             if path.starts_with("/docs/") || path.starts_with("http") || path.starts_with("//") {
                 paths.push(path);
             }

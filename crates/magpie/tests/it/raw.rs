@@ -22,10 +22,7 @@ impl RawUpstream {
         Self::start_at(Ipv4Addr::LOCALHOST.into(), play)
     }
 
-    pub(crate) fn start_at(
-        ip: IpAddr,
-        play: impl Fn(Peer, usize) + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) fn start_at(ip: IpAddr, play: impl Fn(Peer, usize) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((ip, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (connections, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
@@ -132,5 +129,4 @@ pub(crate) fn ok(body: &str) -> String {
 }
 
 /// The smallest chat completion.
-pub(crate) const COMPLETION: &str =
-    r#"{"id":"c","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"raw"},"finish_reason":"stop"}]}"#;
+pub(crate) const COMPLETION: &str = r#"{"id":"c","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"raw"},"finish_reason":"stop"}]}"#;

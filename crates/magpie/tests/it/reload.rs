@@ -98,14 +98,20 @@ fn a_bad_configuration_is_refused_with_its_place_and_the_old_one_stays() {
         magpie.process.signal("HUP");
         let report = magpie.process.stderr.wait_for("the refusal", |text| {
             let report = text.get(heard..)?.to_owned();
-            (report.contains("the one before stays") && report.ends_with('\n') && report.contains(words)).then_some(report)
+            (report.contains("the one before stays")
+                && report.ends_with('\n')
+                && report.contains(words))
+            .then_some(report)
         });
         assert!(report.contains(place), "{place} is not in {report}");
         assert_eq!(target(&magpie), "up/first");
     }
     fs::remove_file(&path).unwrap();
     magpie.process.signal("HUP");
-    magpie.process.stderr.wait_for("the loss", |text| text.contains("cannot be read").then_some(()));
+    magpie
+        .process
+        .stderr
+        .wait_for("the loss", |text| text.contains("cannot be read").then_some(()));
     assert_eq!(target(&magpie), "up/first");
     magpie.reload(&config(&upstream, "second"));
     assert_eq!(target(&magpie), "up/second");
@@ -118,7 +124,8 @@ fn a_running_stream_keeps_the_route_it_began_with() {
     let mut running = magpie.begin("events:60:20", true);
     running.head();
     running.chunks_until("w2 ");
-    let gone = format!("providers: {{ other: {{ base_url: '{}', api_key: sk-2 }} }}\n", other.base_url());
+    let gone =
+        format!("providers: {{ other: {{ base_url: '{}', api_key: sk-2 }} }}\n", other.base_url());
     magpie.reload(&gone);
     magpie.ask("ok", false).assert_error(404, "model_not_found");
     assert_eq!(magpie.post(CHAT, &chat("other/ok", false)).status(), 200);
@@ -132,7 +139,9 @@ fn a_running_stream_keeps_the_route_it_began_with() {
 fn bounds_and_access_are_those_of_the_new_configuration() {
     let (upstream, magpie) = served();
     let config = config(&upstream, "first");
-    magpie.reload(&format!("{config}limits: {{ body: 1KiB }}\ncors: {{ origins: ['https://a.example'] }}\n"));
+    magpie.reload(&format!(
+        "{config}limits: {{ body: 1KiB }}\ncors: {{ origins: ['https://a.example'] }}\n"
+    ));
     let large = chat("which", false).replace("\"hi\"", &format!("\"{}\"", "a".repeat(2000)));
     magpie.post(CHAT, &large).assert_error(413, "body_too_large");
     let page = [("origin", "https://a.example")];
@@ -172,7 +181,11 @@ fn requests(magpie: &Magpie, over: &AtomicBool, served: &AtomicUsize) {
 fn paced(magpie: &Magpie, over: &AtomicBool) {
     while !over.load(Ordering::Relaxed) {
         let reply = magpie.ask("events:30:20", true);
-        assert!(reply.whole && reply.is_done() && reply.content().ends_with("w30 "), "{}", reply.text());
+        assert!(
+            reply.whole && reply.is_done() && reply.content().ends_with("w30 "),
+            "{}",
+            reply.text()
+        );
     }
 }
 

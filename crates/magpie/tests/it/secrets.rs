@@ -43,8 +43,19 @@ fn no_key_no_prompt_and_no_answer_is_ever_logged_or_told() {
         let more = format!("{clocks}\nlog: {{ format: {format} }}");
         let magpie = Setup::of(&upstream.base_url()).and(&more).start();
         let scripts = [
-            "ok", "cut:2", "reset:2", "malformed:1", "error200", "error-event:1", "status:401",
-            "html:502", "redirect", "hang", "stall:1", "big:2000000", "not-sse",
+            "ok",
+            "cut:2",
+            "reset:2",
+            "malformed:1",
+            "error200",
+            "error-event:1",
+            "status:401",
+            "html:502",
+            "redirect",
+            "hang",
+            "stall:1",
+            "big:2000000",
+            "not-sse",
         ];
         for script in scripts {
             for stream in [false, true] {
@@ -57,7 +68,10 @@ fn no_key_no_prompt_and_no_answer_is_ever_logged_or_told() {
             assert_eq!(reply.status(), 400);
             assert!(!reply.text().contains(PROMPT), "{}", reply.text());
         }
-        magpie.process.stderr.wait_for("all lines", |text| (text.lines().count() >= 29).then_some(()));
+        magpie
+            .process
+            .stderr
+            .wait_for("all lines", |text| (text.lines().count() >= 29).then_some(()));
         assert_silent(&magpie);
     }
     let client = upstream.received().into_iter().flat_map(|request| request.headers);
@@ -93,8 +107,9 @@ fn keys_are_not_said_when_a_configuration_is_wrong_or_read_again() {
         let said = format!("{output:?}");
         assert!(!said.contains(PROVIDER_KEY), "{said}");
     }
-    let broken = Setup::file("providers:\n  up: { base_url: 'http://127.0.0.1:9/v1', api_key: '${KEY}' }\n")
-        .env("KEY", &format!("{PROVIDER_KEY}\nx"));
+    let broken =
+        Setup::file("providers:\n  up: { base_url: 'http://127.0.0.1:9/v1', api_key: '${KEY}' }\n")
+            .env("KEY", &format!("{PROVIDER_KEY}\nx"));
     let output = broken.run(&["check", "magpie.yaml"]);
     assert!(!format!("{output:?}").contains(PROVIDER_KEY), "{output:?}");
 

@@ -1,6 +1,6 @@
 //! Stopping in good order: nothing new comes in, what runs may finish, and then it is over.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -70,27 +70,14 @@ fn an_idle_process_ends_at_once() {
     }
 }
 
-/// Sends requests on new connections until none is accepted any more; says how many were answered.
-fn knock(address: std::net::SocketAddr, answered: &AtomicUsize) {
-    while let Ok(stream) = TcpStream::connect_timeout(&address, PATIENCE) {
-        drop(stream);
-        let Ok(stream) = TcpStream::connect_timeout(&address, PATIENCE) else { return };
-        drop(stream);
-        let mut wire = match std::panic::catch_unwind(|| Wire::connect(address)) {
-            Ok(wire) => wire,
-            Err(_) => return,
-        };
-        if !wire.try_send(&request("GET", "/v1/models", &[], b"")) {
-            continue;
-        }
-        match wire.try_reply() {
-            Some(reply) => {
-                assert!(reply.whole && reply.status() == 200, "{reply:?}");
-                answered.fetch_add(1, Ordering::SeqCst);
-            }
-            // Closed in the moment between the kernel's accepting and the process's.
-            None => return,
-        }
+/// Sends requests on new connections until none is accepted any more, and counts the answers.
+fn knock(address: SocketAddr, answered: &AtomicUsize) {
+    while let Some(mut wire) = Wire::try_connect(address) {
+        // Without an answer, it was closed between the kernel's accepting and the process's.
+        let sent = wire.try_send(&request("GET", "/v1/models", &[], b""));
+        let Some(reply) = sent.then(|| wire.try_reply()).flatten() else { return };
+        assert!(reply.whole && reply.status() == 200, "{reply:?}");
+        answered.fetch_add(1, Ordering::SeqCst);
     }
 }
 

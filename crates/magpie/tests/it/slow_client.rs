@@ -24,7 +24,8 @@ fn queued(from: u16, to: u16) -> u64 {
     let mut queues: HashMap<(u16, u16), (u64, u64)> = HashMap::new();
     for line in table.lines().skip(1) {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let port = |field: &str| u16::from_str_radix(field.rsplit(':').next().unwrap(), 16).unwrap();
+        let port =
+            |field: &str| u16::from_str_radix(field.rsplit(':').next().unwrap(), 16).unwrap();
         let (sent, received) = fields[4].split_once(':').unwrap();
         let bytes = |hex| u64::from_str_radix(hex, 16).unwrap();
         let ports = (port(fields[1]), port(fields[2]));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use testkit::ScriptedUpstream;
 
 use crate::client::{Reply, Wire, request};
-use crate::harness::{CHAT, Magpie, Setup, chat};
+use crate::harness::{CHAT, Magpie, Setup};
 
 fn served() -> (ScriptedUpstream, Magpie) {
     let upstream = ScriptedUpstream::start();
@@ -111,7 +111,8 @@ fn what_the_client_wrote_reaches_the_provider_but_for_the_model() {
 #[test]
 fn many_streams_at_once_do_not_mix() {
     let (_upstream, magpie) = served();
-    let wires: Vec<Wire> = (0..60).map(|n| magpie.begin(&format!("events:{}:3", n + 1), true)).collect();
+    let wires: Vec<Wire> =
+        (0..60).map(|n| magpie.begin(&format!("events:{}:3", n + 1), true)).collect();
     for (n, mut wire) in wires.into_iter().enumerate() {
         let reply = wire.reply();
         let expected: String = (1..=n + 1).map(|i| format!("w{i} ")).collect();
@@ -130,5 +131,4 @@ fn a_connection_takes_one_stream_after_the_other() {
     }
     assert_eq!(upstream.received().len(), 20);
     assert_eq!(upstream.connections(), 1, "one worker, one connection");
-    let _ = chat("echo", true);
 }

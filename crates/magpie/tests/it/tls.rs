@@ -38,7 +38,9 @@ fn an_authority_of_ones_own_can_be_trusted_for_a_provider() {
     }
     assert_eq!(upstream.connections(), 1, "TLS connections are used again");
     let key = format!("Bearer {PROVIDER_KEY}");
-    assert!(upstream.received().iter().all(|request| request.header("authorization") == Some(&key)));
+    assert!(
+        upstream.received().iter().all(|request| request.header("authorization") == Some(&key))
+    );
     let cut = magpie.ask("cut:2", true);
     cut.assert_broken_off("provider_truncated");
 }
