@@ -18,51 +18,26 @@ fn target(upstream: &ScriptedUpstream, model: &str, events: Option<u64>) -> Targ
 
 #[test]
 fn a_closed_loop_counts_replies_and_events() {
-    let upstream = ScriptedUpstream::start_with(Options {
-        record: false,
-        ..Options::default()
-    });
-    let config = Closed {
-        connections: 4,
-        time: Duration::from_secs(10),
-        requests: 200,
-    };
+    let upstream = ScriptedUpstream::start_with(Options { record: false, ..Options::default() });
+    let config = Closed { connections: 4, time: Duration::from_secs(10), requests: 200 };
     let report = closed(target(&upstream, "ok", None), config);
     assert_eq!((report.requests, report.errors), (200, 0));
     assert_eq!(upstream.connections(), 4);
     assert!(report.latency.quantile(99, 100) > 0);
     let report = closed(target(&upstream, "events:64", Some(67)), config);
-    assert_eq!(
-        (report.requests, report.events, report.errors),
-        (200, 200 * 67, 0)
-    );
+    assert_eq!((report.requests, report.events, report.errors), (200, 200 * 67, 0));
 }
 
 #[test]
 fn incomplete_streams_are_errors() {
     let upstream = ScriptedUpstream::start();
-    let config = Closed {
-        connections: 1,
-        time: Duration::from_secs(10),
-        requests: 1,
-    };
-    for model in [
-        "cut:64",
-        "no-done",
-        "status:500",
-        "eof:3",
-        "events:63",
-        "ok",
-    ] {
+    let config = Closed { connections: 1, time: Duration::from_secs(10), requests: 1 };
+    for model in ["cut:64", "no-done", "status:500", "eof:3", "events:63", "ok"] {
         let report = closed(target(&upstream, model, Some(67)), config);
         assert_eq!((report.requests, report.errors), (0, 1), "{model}");
     }
     let report = closed(target(&upstream, "status:500", None), config);
-    assert!(
-        report.problems[0].starts_with("status 500: {"),
-        "{:?}",
-        report.problems
-    );
+    assert!(report.problems[0].starts_with("status 500: {"), "{:?}", report.problems);
 }
 
 #[test]
@@ -75,12 +50,7 @@ fn paced_streams_are_timed() {
         limit: Duration::from_secs(10),
     };
     let report = paced(target(&upstream, "timed:5:10", Some(8)), config);
-    assert_eq!(
-        (report.requests, report.errors),
-        (40, 0),
-        "{:?}",
-        report.problems
-    );
+    assert_eq!((report.requests, report.errors), (40, 0), "{:?}", report.problems);
     assert_eq!(report.event_delay.count(), 200);
     assert_eq!(report.first_event.count(), 40);
     assert!(report.event_delay.quantile(1, 2) < 50_000_000);
@@ -89,17 +59,9 @@ fn paced_streams_are_timed() {
 #[test]
 fn an_open_loop_keeps_its_rate() {
     let upstream = ScriptedUpstream::start();
-    let config = Open {
-        rate: 400.0,
-        time: Duration::from_millis(500),
-        connections: 8,
-    };
+    let config = Open { rate: 400.0, time: Duration::from_millis(500), connections: 8 };
     let report = open(target(&upstream, "ok", None), config);
     assert_eq!(report.errors, 0, "{:?}", report.problems);
-    assert!(
-        (140..=260).contains(&report.requests),
-        "{}",
-        report.requests
-    );
+    assert!((140..=260).contains(&report.requests), "{}", report.requests);
     assert_eq!(upstream.connections(), 8);
 }

@@ -1,9 +1,6 @@
 //! The data files, as they are shipped: what every one of them has to keep to.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a data file that does not parse fails the test"
-)]
+#![allow(clippy::unwrap_used, reason = "a data file that does not parse fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,20 +40,14 @@ fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String>
 fn is_slug(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_lowercase())
         && text.split('-').all(|part| {
-            !part.is_empty()
-                && part
-                    .chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+            !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
         })
 }
 
 fn is_variable(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_uppercase())
         && text.split('_').all(|part| {
-            !part.is_empty()
-                && part
-                    .chars()
-                    .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
+            !part.is_empty() && part.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
         })
 }
 
@@ -112,28 +103,19 @@ fn ids_are_lower_case_slugs() {
 fn every_profile_says_what_it_is_and_when_that_was_read() {
     every_profile(|id, profile| {
         let name = &profile.name;
-        ensure(!name.is_empty() && name.trim() == name, || {
-            format!("name {name:?}")
-        })?;
-        ensure(is_date(&profile.checked), || {
-            format!("checked {:?}", profile.checked)
-        })?;
-        ensure(id == "echo" || !profile.docs.is_empty(), || {
-            "names no source".to_owned()
-        })?;
+        ensure(!name.is_empty() && name.trim() == name, || format!("name {name:?}"))?;
+        ensure(is_date(&profile.checked), || format!("checked {:?}", profile.checked))?;
+        ensure(id == "echo" || !profile.docs.is_empty(), || "names no source".to_owned())?;
         let strange = profile.docs.iter().find(|url| !url.starts_with("https://"));
         ensure(strange.is_none(), || format!("docs {strange:?}"))?;
         let open = profile.notes.iter().find(|note| !note.ends_with('.'));
         ensure(open.is_none(), || format!("note without an end: {open:?}"))?;
         let region = profile.region.as_deref();
-        ensure(
-            region.is_none_or(|region| REGIONS.contains(&region)),
-            || format!("region {region:?}"),
-        )?;
+        ensure(region.is_none_or(|region| REGIONS.contains(&region)), || {
+            format!("region {region:?}")
+        })?;
         let currency = profile.currency.as_deref();
-        ensure(matches!(currency, None | Some("CNY" | "USD")), || {
-            format!("currency {currency:?}")
-        })
+        ensure(matches!(currency, None | Some("CNY" | "USD")), || format!("currency {currency:?}"))
     });
 }
 
@@ -144,13 +126,9 @@ fn base_urls_are_safe_and_end_where_they_should() {
             return Ok(());
         };
         let local = profile.region.as_deref() == Some("local");
-        ensure(local || url.starts_with("https://"), || {
-            format!("{url} is not https")
-        })?;
+        ensure(local || url.starts_with("https://"), || format!("{url} is not https"))?;
         let ends = ["/", "/chat/completions", "/chat", "/models"];
-        ensure(!ends.iter().any(|end| url.ends_with(end)), || {
-            format!("{url} has the wrong end")
-        })?;
+        ensure(!ends.iter().any(|end| url.ends_with(end)), || format!("{url} has the wrong end"))?;
         ensure(!url.contains(['?', '#', '@', ' ']), || {
             format!("{url} holds more than host and path")
         })
@@ -161,9 +139,7 @@ fn base_urls_are_safe_and_end_where_they_should() {
 fn hosted_providers_are_found_by_a_key() {
     every_profile(|_, profile| {
         let hosted = matches!(profile.region.as_deref(), Some("cn" | "intl"));
-        ensure(!hosted || !profile.env.key.is_empty(), || {
-            "no env.key".to_owned()
-        })
+        ensure(!hosted || !profile.env.key.is_empty(), || "no env.key".to_owned())
     });
 }
 
@@ -178,10 +154,9 @@ fn models_are_unique_and_the_default_is_one_of_them() {
             .find(|model| model.is_empty() || model.contains(char::is_whitespace));
         ensure(odd.is_none(), || format!("model {odd:?}"))?;
         let default = profile.default_model.as_ref();
-        ensure(
-            default.is_none_or(|default| profile.models.contains(default)),
-            || format!("{default:?} is not in models"),
-        )?;
+        ensure(default.is_none_or(|default| profile.models.contains(default)), || {
+            format!("{default:?} is not in models")
+        })?;
         ensure(default.is_some() || profile.models.is_empty(), || {
             "models, but no default_model".to_owned()
         })
@@ -221,9 +196,7 @@ fn error_rules_name_one_place_and_statuses_of_errors() {
                 format!("two rules look into {:?}", segments[0])
             })?;
             for (code, status) in &rule.status {
-                ensure((400..=599).contains(status), || {
-                    format!("code {code} is status {status}")
-                })?;
+                ensure((400..=599).contains(status), || format!("code {code} is status {status}"))?;
                 let other = statuses.insert(code, status);
                 ensure(other.is_none_or(|other| other == status), || {
                     format!("code {code} has two statuses")
@@ -244,9 +217,8 @@ fn no_profile_lets_credentials_of_clients_through() {
                 Some(prefix) => never.starts_with(prefix),
                 None => never == name,
             });
-            let lower = plain
-                .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+            let lower =
+                plain.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
             plain.len() < 4 || !lower || caught
         });
         ensure(strange.is_none(), || format!("forwards {strange:?}"))
@@ -260,9 +232,7 @@ fn only_xinghe_fills_in_what_a_client_left_out() {
         ensure(id == "xinghe" || edits.defaults.is_empty(), || {
             format!("defaults {:?}", edits.defaults)
         })?;
-        ensure(edits.force.is_empty(), || {
-            format!("forces {:?}", edits.force)
-        })
+        ensure(edits.force.is_empty(), || format!("forces {:?}", edits.force))
     });
 }
 
@@ -270,14 +240,9 @@ fn only_xinghe_fills_in_what_a_client_left_out() {
 fn clocks_are_durations() {
     every_profile(|_, profile| {
         let clocks = &profile.timeouts;
-        let mut written = [
-            &clocks.connect,
-            &clocks.first_event,
-            &clocks.idle,
-            &clocks.total,
-        ]
-        .into_iter()
-        .flatten();
+        let mut written = [&clocks.connect, &clocks.first_event, &clocks.idle, &clocks.total]
+            .into_iter()
+            .flatten();
         let odd = written.find(|text| !is_duration(text));
         ensure(odd.is_none(), || format!("clock {odd:?}"))
     });

@@ -1,9 +1,5 @@
 //! The load generator as a program: one run, one line of JSON on stdout.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "its output is its interface"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is its interface")]
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,9 +24,7 @@ impl Args {
 
     fn value<T: std::str::FromStr>(&self, name: &str, default: T) -> Result<T, String> {
         match self.text(name) {
-            Some(text) => text
-                .parse()
-                .map_err(|_| format!("{name}: {text} is no such value")),
+            Some(text) => text.parse().map_err(|_| format!("{name}: {text} is no such value")),
             None => Ok(default),
         }
     }
@@ -45,9 +39,7 @@ impl Args {
         let text = |name, default: &str| self.text(name).unwrap_or(default).to_owned();
         let events = self.text("--events").map(str::parse).transpose();
         Ok(Target {
-            address: address
-                .parse()
-                .map_err(|error| format!("{address}: {error}"))?,
+            address: address.parse().map_err(|error| format!("{address}: {error}"))?,
             path: text("--path", "/v1/chat/completions"),
             model: text("--model", "ok"),
             key: text("--key", "sk-bench"),

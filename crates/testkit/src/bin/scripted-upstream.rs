@@ -1,9 +1,5 @@
 //! The scripted upstream as a program, for tests in other languages and for benches.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "its output is its interface"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is its interface")]
 
 use std::process::ExitCode;
 

@@ -30,16 +30,11 @@ impl Raw {
     pub(crate) fn events(&self) -> Vec<Value> {
         let text = self.text();
         let data = text.lines().filter_map(|line| line.strip_prefix("data:"));
-        data.filter_map(|line| serde_json::from_str(line.trim()).ok())
-            .collect()
+        data.filter_map(|line| serde_json::from_str(line.trim()).ok()).collect()
     }
 
     pub(crate) fn content(&self) -> String {
-        let part = |e: &Value| {
-            e["choices"][0]["delta"]["content"]
-                .as_str()
-                .map(str::to_owned)
-        };
+        let part = |e: &Value| e["choices"][0]["delta"]["content"].as_str().map(str::to_owned);
         self.events().iter().filter_map(part).collect()
     }
 
@@ -50,9 +45,7 @@ impl Raw {
 
 pub(crate) fn connect(upstream: &ScriptedUpstream) -> TcpStream {
     let stream = TcpStream::connect(upstream.address()).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_millis(1500)))
-        .unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
     stream
 }
 
@@ -90,11 +83,7 @@ pub(crate) fn line(stream: &mut TcpStream) -> Result<String, ErrorKind> {
 }
 
 pub(crate) fn read_reply(stream: &mut TcpStream) -> Raw {
-    let mut raw = Raw {
-        head: String::new(),
-        body: Vec::new(),
-        end: None,
-    };
+    let mut raw = Raw { head: String::new(), body: Vec::new(), end: None };
     while !raw.head.ends_with("\r\n\r\n") {
         match line(stream) {
             Ok(text) => raw.head += &(text + "\r\n"),
@@ -104,10 +93,7 @@ pub(crate) fn read_reply(stream: &mut TcpStream) -> Raw {
             }
         }
     }
-    let length = raw
-        .head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: "));
+    let length = raw.head.lines().find_map(|line| line.strip_prefix("content-length: "));
     let read = match length {
         Some(length) => read_exact(stream, length.parse().unwrap(), &mut raw.body),
         None => read_chunks(stream, &mut raw.body),

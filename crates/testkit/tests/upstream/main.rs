@@ -1,8 +1,5 @@
 //! The scripted upstream over real sockets.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test stops at the first thing that is wrong"
-)]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is wrong")]
 
 mod client;
 
@@ -22,10 +19,7 @@ fn ok_replies_whole_and_streamed_on_one_connection() {
     post(&mut stream, CHAT, &chat("ok", false));
     let whole = read_reply(&mut stream);
     assert!(whole.head.starts_with("HTTP/1.1 200 OK\r\n"));
-    assert_eq!(
-        whole.json()["choices"][0]["message"]["content"],
-        DEFAULT_TEXT
-    );
+    assert_eq!(whole.json()["choices"][0]["message"]["content"], DEFAULT_TEXT);
     assert_eq!(whole.json()["usage"]["total_tokens"], 19);
 
     post(&mut stream, CHAT, &chat("ok", true));
@@ -70,11 +64,7 @@ fn events_are_paced_padded_and_timed() {
     let start = Instant::now();
     let raw = stream_of(&upstream, "timed:5:30:100");
     assert!(start.elapsed() >= Duration::from_millis(115));
-    let stamps: Vec<u128> = raw
-        .content()
-        .split('@')
-        .filter_map(|part| part.parse().ok())
-        .collect();
+    let stamps: Vec<u128> = raw.content().split('@').filter_map(|part| part.parse().ok()).collect();
     assert_eq!(stamps.len(), 5);
     assert!(stamps.windows(2).all(|two| two[1] - two[0] > 20_000_000));
     assert_eq!(raw.content().len(), 500);
@@ -84,34 +74,19 @@ fn events_are_paced_padded_and_timed() {
 fn streams_break_in_every_way() {
     let upstream = ScriptedUpstream::start();
     let raw = stream_of(&upstream, "cut:2");
-    assert_eq!(
-        (raw.content().as_str(), raw.end),
-        ("w1 w2 ", Some(ErrorKind::UnexpectedEof))
-    );
+    assert_eq!((raw.content().as_str(), raw.end), ("w1 w2 ", Some(ErrorKind::UnexpectedEof)));
     let raw = stream_of(&upstream, "cut:0");
-    assert_eq!(
-        (raw.body.len(), raw.end),
-        (0, Some(ErrorKind::UnexpectedEof))
-    );
+    assert_eq!((raw.body.len(), raw.end), (0, Some(ErrorKind::UnexpectedEof)));
     let raw = stream_of(&upstream, "reset:2");
-    assert_eq!(
-        (raw.content().as_str(), raw.end),
-        ("w1 w2 ", Some(ErrorKind::ConnectionReset))
-    );
+    assert_eq!((raw.content().as_str(), raw.end), ("w1 w2 ", Some(ErrorKind::ConnectionReset)));
     let raw = stream_of(&upstream, "eof:2");
-    assert_eq!(
-        (raw.content().as_str(), raw.end, raw.done()),
-        ("w1 w2 ", None, false)
-    );
+    assert_eq!((raw.content().as_str(), raw.end, raw.done()), ("w1 w2 ", None, false));
     let raw = stream_of(&upstream, "no-done");
     assert!(raw.text().contains("\"stop\"") && !raw.done() && raw.end.is_none());
     let raw = stream_of(&upstream, "malformed:1");
     assert!(raw.text().contains("data: {\"id\":\n\n") && raw.done());
     let raw = stream_of(&upstream, "stall:1");
-    assert_eq!(
-        (raw.content().as_str(), raw.end),
-        ("w1 ", Some(ErrorKind::WouldBlock))
-    );
+    assert_eq!((raw.content().as_str(), raw.end), ("w1 ", Some(ErrorKind::WouldBlock)));
     let raw = stream_of(&upstream, "error-event:1:baidu");
     assert_eq!(raw.events()[2]["error_code"], 336_501);
     let raw = stream_of(&upstream, "hang-headers");
@@ -127,27 +102,12 @@ fn replies_break_in_every_way() {
     assert_eq!(reply("reset:1").end, Some(ErrorKind::ConnectionReset));
     assert_eq!(reply("hang").end, Some(ErrorKind::WouldBlock));
     let limited = reply("status:429:7");
-    assert!(
-        limited
-            .head
-            .starts_with("HTTP/1.1 429 Too Many Requests\r\n")
-    );
+    assert!(limited.head.starts_with("HTTP/1.1 429 Too Many Requests\r\n"));
     assert!(limited.head.contains("retry-after: 7\r\n"));
     assert_eq!(limited.json()["error"]["code"], "rate_limit_exceeded");
-    assert_eq!(
-        reply("error200:minimax").json()["base_resp"]["status_code"],
-        1002
-    );
-    assert!(
-        reply("html:503")
-            .text()
-            .contains("<h1>503 Service Unavailable</h1>")
-    );
-    assert!(
-        reply("redirect:example.invalid")
-            .head
-            .contains("location: http://example.invalid/v1")
-    );
+    assert_eq!(reply("error200:minimax").json()["base_resp"]["status_code"], 1002);
+    assert!(reply("html:503").text().contains("<h1>503 Service Unavailable</h1>"));
+    assert!(reply("redirect:example.invalid").head.contains("location: http://example.invalid/v1"));
     assert_eq!(reply("big:100000").body.len(), 100_000);
     assert_eq!(reply("json-for-stream").json()["object"], "chat.completion");
     assert!(stream_of(&upstream, "not-sse").text().starts_with("<html>"));
@@ -167,16 +127,8 @@ fn bytes_are_split_dripped_and_decorated() {
     assert_eq!(stream_of(&upstream, "drip:0").content(), "drip drop");
     let raw = stream_of(&upstream, "crlf");
     assert!(raw.text().ends_with("data: [DONE]\r\n\r\n"));
-    assert!(
-        stream_of(&upstream, "no-space")
-            .text()
-            .starts_with("data:{")
-    );
-    assert!(
-        stream_of(&upstream, "comments")
-            .text()
-            .starts_with(": keep-alive\n\n\ndata: {")
-    );
+    assert!(stream_of(&upstream, "no-space").text().starts_with("data:{"));
+    assert!(stream_of(&upstream, "comments").text().starts_with(": keep-alive\n\n\ndata: {"));
 }
 
 #[test]
@@ -194,13 +146,7 @@ fn close_after_closes_silently() {
 #[test]
 fn leaving_peers_are_noticed() {
     let upstream = ScriptedUpstream::start();
-    let models = [
-        "hang",
-        "stall:2",
-        "events:100:1000",
-        "slow:5000",
-        "flood:1000000000",
-    ];
+    let models = ["hang", "stall:2", "events:100:1000", "slow:5000", "flood:1000000000"];
     for model in models {
         let mut stream = connect(&upstream);
         post(&mut stream, CHAT, &chat(model, true));
@@ -208,19 +154,9 @@ fn leaving_peers_are_noticed() {
         drop(stream);
     }
     let start = Instant::now();
-    let left = || {
-        upstream
-            .received()
-            .iter()
-            .filter(|r| r.outcome.peer_left.is_some())
-            .count()
-    };
+    let left = || upstream.received().iter().filter(|r| r.outcome.peer_left.is_some()).count();
     while left() < models.len() {
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "{:?}",
-            upstream.received()
-        );
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", upstream.received());
         std::thread::sleep(Duration::from_millis(2));
     }
     for received in upstream.received() {
@@ -245,10 +181,7 @@ fn tools_json_reasoning_and_echoes() {
     let arguments: Value = serde_json::from_str(&arguments).unwrap();
     assert_eq!(arguments["city"], "北京");
     let raw = stream_of(&upstream, "reasoning");
-    assert_eq!(
-        raw.events()[1]["choices"][0]["delta"]["reasoning_content"],
-        "Let "
-    );
+    assert_eq!(raw.events()[1]["choices"][0]["delta"]["reasoning_content"], "Let ");
     let schema = json!({"type": "object", "properties": {"age": {"type": "integer"}}});
     let body = json!({"model": "json", "response_format": {"type": "json_schema",
         "json_schema": {"name": "x", "schema": schema}}});
@@ -256,38 +189,21 @@ fn tools_json_reasoning_and_echoes() {
     assert_eq!(reply["choices"][0]["message"]["content"], "{\"age\":7}");
     let body = chat("digest", false);
     let reply = ask(&upstream, CHAT, &body).json();
-    assert_eq!(
-        reply["choices"][0]["message"]["content"],
-        digest_text(body.as_bytes())
-    );
+    assert_eq!(reply["choices"][0]["message"]["content"], digest_text(body.as_bytes()));
     let reply = ask(&upstream, CHAT, &chat("echo-headers", false)).json();
     let content = reply["choices"][0]["message"]["content"].as_str().unwrap();
     let headers: Value = serde_json::from_str(content).unwrap();
     assert_eq!(headers["authorization"], "Bearer sk");
-    assert!(
-        ask(&upstream, CHAT, &chat("headers", false))
-            .head
-            .contains("set-cookie: __cf_bm")
-    );
+    assert!(ask(&upstream, CHAT, &chat("headers", false)).head.contains("set-cookie: __cf_bm"));
 }
 
 #[test]
 fn other_endpoints_reply_sensibly() {
     let upstream = ScriptedUpstream::start();
     assert_eq!(get(&upstream, "GET", "/v1/models").json()["object"], "list");
-    assert_eq!(
-        get(&upstream, "GET", "/v1/models/org/m").json()["id"],
-        "org/m"
-    );
-    assert_eq!(
-        get(&upstream, "DELETE", "/v1/files/file-9").json()["deleted"],
-        true
-    );
-    assert!(
-        get(&upstream, "GET", "/nowhere")
-            .head
-            .starts_with("HTTP/1.1 404 ")
-    );
+    assert_eq!(get(&upstream, "GET", "/v1/models/org/m").json()["id"], "org/m");
+    assert_eq!(get(&upstream, "DELETE", "/v1/files/file-9").json()["deleted"], true);
+    assert!(get(&upstream, "GET", "/nowhere").head.starts_with("HTTP/1.1 404 "));
     let body = json!({"model": "e", "input": ["a", "b"], "encoding_format": "base64"}).to_string();
     let reply = ask(&upstream, "/v1/embeddings", &body).json();
     assert_eq!(reply["data"][1]["embedding"].as_str().unwrap().len(), 44);
@@ -301,11 +217,7 @@ fn other_endpoints_reply_sensibly() {
     assert!(text.starts_with("event: response.created\ndata: {\"type\":\"response.created\""));
     assert!(text.contains("event: response.completed\n") && !text.contains("[DONE]"));
     let body = json!({"model": "ok", "prompt": "hi", "stream": true}).to_string();
-    assert!(
-        ask(&upstream, "/v1/completions", &body)
-            .text()
-            .contains("\"text\":\"This \"")
-    );
+    assert!(ask(&upstream, "/v1/completions", &body).text().contains("\"text\":\"This \""));
 }
 
 #[test]
@@ -320,9 +232,7 @@ fn chunked_multipart_bodies_and_expectations_are_read() {
     let part =
         "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nstatus:503\r\n--b--\r\n";
     for piece in part.as_bytes().chunks(10) {
-        stream
-            .write_all(format!("{:x}\r\n", piece.len()).as_bytes())
-            .unwrap();
+        stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes()).unwrap();
         stream.write_all(piece).unwrap();
         stream.write_all(b"\r\n").unwrap();
     }
@@ -340,15 +250,8 @@ fn set_replies_come_in_their_order() {
         {"events": [{"choices": []}, ": hello", "data: raw"], "delay_ms": 1},
         {"message": {"content": "two words", "tool_calls": [{"name": "f", "arguments": {"x": 1}}]}},
     ]});
-    assert_eq!(
-        ask(&upstream, "/__script", &script.to_string()).json()["ok"],
-        true
-    );
-    assert!(
-        stream_of(&upstream, "seq")
-            .head
-            .starts_with("HTTP/1.1 500 ")
-    );
+    assert_eq!(ask(&upstream, "/__script", &script.to_string()).json()["ok"], true);
+    assert!(stream_of(&upstream, "seq").head.starts_with("HTTP/1.1 500 "));
     let second = stream_of(&upstream, "seq");
     assert!(second.head.starts_with("HTTP/1.1 418 ") && second.head.contains("x-one: 1\r\n"));
     let third = stream_of(&upstream, "seq");
@@ -366,10 +269,7 @@ fn set_replies_come_in_their_order() {
 #[test]
 fn the_cheap_path_says_the_same() {
     let usual = ScriptedUpstream::start();
-    let cheap = ScriptedUpstream::start_with(Options {
-        record: false,
-        ..Options::default()
-    });
+    let cheap = ScriptedUpstream::start_with(Options { record: false, ..Options::default() });
     for model in ["ok", "events:3", "events:3:1", "cut:1", "tools"] {
         for streamed in [false, true] {
             let body = chat(model, streamed);
@@ -381,10 +281,7 @@ fn the_cheap_path_says_the_same() {
         }
     }
     let raw = stream_of(&cheap, "timed:3:5:50");
-    assert_eq!(
-        (raw.content().len(), raw.done(), raw.events().len()),
-        (150, true, 6)
-    );
+    assert_eq!((raw.content().len(), raw.done(), raw.events().len()), (150, true, 6));
     assert!(!raw.content().contains("@0000"));
     assert!(cheap.received().is_empty());
 }
@@ -416,12 +313,8 @@ fn tls_serves_the_same() {
         let mut tcp = connect(&upstream);
         let mut stream = rustls::Stream::new(&mut tls, &mut tcp);
         let body = chat("close-after", true);
-        write!(
-            stream,
-            "POST {CHAT} HTTP/1.1\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .unwrap();
+        write!(stream, "POST {CHAT} HTTP/1.1\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+            .unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         assert!(text.contains("data: [DONE]\n\n"));
