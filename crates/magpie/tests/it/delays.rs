@@ -1,16 +1,19 @@
 //! The added delay, measured beside a direct run in the same test.
 //!
-//! Without TCP_NODELAY on either side, events wait 40 ms for an acknowledgement that the peer
-//! delays; a hundredth of that fails here.
+//! Without TCP_NODELAY, what is written behind something small waits up to 40 ms for an
+//! acknowledgement that the peer delays. It does so on a connection that goes back and forth, which
+//! is why there are several exchanges on each.
 
 use std::net::SocketAddr;
+use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use testkit::{Options, ScriptedUpstream};
 
-use crate::client::Wire;
+use crate::client::{Wire, request};
 use crate::figures::{bound, percentile, within_bounds};
-use crate::harness::Setup;
+use crate::harness::{CHAT, PATIENCE, Setup};
+use crate::raw::{RawUpstream, ok};
 use crate::turn;
 
 /// What Magpie may add, at the median and at the 99th percentile. In a debug build a request takes
@@ -20,19 +23,32 @@ fn limits() -> [Duration; 2] {
     [bound(millis(1), millis(3)), bound(millis(1), millis(8))]
 }
 
-/// From the stamps in the events to their arrival.
-fn event_delays(address: SocketAddr, model: &str, count: usize) -> Vec<Duration> {
+/// The time since 1970.
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
+}
+
+/// How long ago the stamps in a text were written.
+fn ages(text: &[u8]) -> Vec<Duration> {
+    let now = now();
+    let text = String::from_utf8_lossy(text);
+    let stamps = text.split('@').filter_map(|stamp| stamp.parse::<u64>().ok());
+    stamps.map(|stamp| now.saturating_sub(Duration::from_nanos(stamp))).collect()
+}
+
+/// From the stamps in the events to their arrival, over so many streams on one connection.
+fn event_delays(address: SocketAddr, model: &str, streams: usize) -> Vec<Duration> {
     let mut wire = Wire::connect(address);
-    wire.chat(model, true);
-    assert_eq!(wire.head().status, 200);
     let mut delays = Vec::new();
-    while let Some(chunk) = wire.chunk().unwrap() {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let text = String::from_utf8(chunk).unwrap();
-        let stamps = text.split('@').filter_map(|stamp| stamp.parse::<u64>().ok());
-        delays.extend(stamps.map(|stamp| now.saturating_sub(Duration::from_nanos(stamp))));
+    for _ in 0..streams {
+        wire.chat(model, true);
+        assert_eq!(wire.head().status, 200);
+        while let Some(chunk) = wire.chunk().unwrap() {
+            delays.extend(ages(&chunk));
+        }
     }
-    assert_eq!(delays.len(), count);
+    let events: usize = model.split(':').nth(1).unwrap().parse().unwrap();
+    assert_eq!(delays.len(), events * streams);
     delays
 }
 
@@ -55,11 +71,10 @@ fn an_event_is_delayed_by_less_than_a_millisecond() {
     let _alone = turn::alone();
     let upstream = ScriptedUpstream::start();
     let magpie = Setup::of(&upstream.base_url()).start();
-    for pattern in ["timed:250:3", "timed:40:20:2000"] {
-        let count = pattern.split(':').nth(1).unwrap().parse().unwrap();
+    for (pattern, streams) in [("timed:250:3", 1), ("timed:40:20:2000", 1), ("timed:3:5", 60)] {
         within_bounds(&format!("delay of an event, {pattern}"), || {
-            let direct = event_delays(upstream.address(), pattern, count);
-            let through = event_delays(magpie.address, &format!("up/{pattern}"), count);
+            let direct = event_delays(upstream.address(), pattern, streams);
+            let through = event_delays(magpie.address, &format!("up/{pattern}"), streams);
             compared(&direct, &through)
         });
     }
@@ -68,7 +83,7 @@ fn an_event_is_delayed_by_less_than_a_millisecond() {
 /// From sending a request to the first byte of its stream, one after the other on one connection.
 fn first_bytes(address: SocketAddr, body: &str, count: usize) -> Vec<Duration> {
     let mut wire = Wire::connect(address);
-    let request = crate::client::request("POST", crate::harness::CHAT, &[], body.as_bytes());
+    let request = request("POST", CHAT, &[], body.as_bytes());
     (0..count)
         .map(|_| {
             let start = Instant::now();
@@ -101,4 +116,56 @@ fn the_first_event_is_delayed_by_less_than_a_millisecond() {
             compared(&direct, &through)
         });
     }
+}
+
+/// Pieces of an upload, and bytes of each.
+const PIECES: usize = 4;
+const PIECE: usize = 200;
+
+/// Sends uploads in pieces with a pause between them, one after the other on one connection; the
+/// upstream tells how long the pieces took.
+fn upload_delays(
+    address: SocketAddr,
+    told: &mpsc::Receiver<Vec<Duration>>,
+    uploads: usize,
+) -> Vec<Duration> {
+    let mut wire = Wire::connect(address);
+    let length = (PIECES * PIECE).to_string();
+    let headers = [("x-magpie-provider", "up"), ("content-length", &*length)];
+    let mut delays = Vec::new();
+    for _ in 0..uploads {
+        wire.send(&request("POST", "/v1/files", &headers, b""));
+        for _ in 0..PIECES {
+            std::thread::sleep(Duration::from_millis(5));
+            wire.send(format!("{:<PIECE$}", format!("@{}@", now().as_nanos())).as_bytes());
+        }
+        assert_eq!(wire.reply().status(), 200);
+    }
+    while delays.len() < uploads * PIECES {
+        delays.extend(told.recv_timeout(PATIENCE).unwrap());
+    }
+    delays
+}
+
+#[test]
+fn a_piece_of_an_upload_is_delayed_by_less_than_a_millisecond() {
+    let _alone = turn::alone();
+    let (tell, told) = mpsc::channel();
+    let upstream = RawUpstream::start(move |mut peer, _| {
+        while peer.head().is_some() {
+            let mut total = 0;
+            while total < PIECES * PIECE {
+                let Some(piece) = peer.read() else { return };
+                let _ = tell.send(ages(&piece));
+                total += piece.len();
+            }
+            peer.write(ok("{}"));
+        }
+    });
+    let magpie = Setup::of(&upstream.base_url()).start();
+    within_bounds("delay of a piece of an upload", || {
+        let direct = upload_delays(upstream.address(), &told, 40);
+        let through = upload_delays(magpie.address, &told, 40);
+        compared(&direct, &through)
+    });
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use testkit::ScriptedUpstream;
 
 use crate::harness::{CHAT, Magpie, PATIENCE, Setup, chat};
+use crate::turn;
 
 /// A configuration whose model `which` goes to one of two upstream models.
 fn config(upstream: &ScriptedUpstream, which: &str) -> String {
@@ -68,6 +69,23 @@ fn a_signal_a_write_and_a_rename_each_bring_a_new_configuration() {
     magpie.process.signal("HUP");
     magpie.process.stderr.wait_for("the reload", |_| (magpie.reloads() > before).then_some(()));
     assert_eq!(target(&magpie), "up/relinked");
+}
+
+#[test]
+fn a_file_that_is_written_in_steps_is_used_when_it_is_whole() {
+    let _alone = turn::alone();
+    let (upstream, magpie) = served();
+    let path = magpie.process.setup.path();
+    // Its beginning would do as a configuration, one without the model.
+    let whole = config(&upstream, "second");
+    let part = whole.split("models:").next().unwrap();
+    for step in ["", part] {
+        fs::write(&path, step).unwrap();
+        thread::sleep(Duration::from_millis(10));
+    }
+    fs::write(&path, &whole).unwrap();
+    wait_for_target(&magpie, "up/second");
+    assert_eq!(magpie.reloads(), 1, "{}", magpie.process.stderr.so_far());
 }
 
 #[test]

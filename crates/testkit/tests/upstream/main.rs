@@ -66,7 +66,9 @@ fn events_are_paced_padded_and_timed() {
     assert!(start.elapsed() >= Duration::from_millis(115));
     let stamps: Vec<u128> = raw.content().split('@').filter_map(|part| part.parse().ok()).collect();
     assert_eq!(stamps.len(), 5);
-    assert!(stamps.windows(2).all(|two| two[1] - two[0] > 20_000_000));
+    // On a busy machine one event may be late and the next one on time: together they are paced.
+    assert!(stamps[4] - stamps[0] >= 100_000_000, "{stamps:?}");
+    assert!(stamps.is_sorted());
     assert_eq!(raw.content().len(), 500);
 }
 
