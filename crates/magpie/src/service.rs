@@ -58,7 +58,7 @@ impl Service {
         if let Some(preflight) = visitor.preflight(&parts, &snapshot.access) {
             return preflight.map(|()| ReplyBody::whole(""));
         }
-        let mut response = match parts.uri.path().trim_start_matches('/').starts_with("v1/") {
+        let mut response = match access::is_api(parts.uri.path()) {
             true => {
                 let shed = Rc::clone(shed);
                 let request = relay::Request { parts, body, snapshot, start, shed };

@@ -40,6 +40,11 @@ pub struct Visitor {
 pub fn admit(parts: &Parts, access: &Access) -> Result<Visitor, Fault> {
     check_host(parts, access)?;
     let Some(origin) = parts.headers.get(header::ORIGIN) else {
+        // A page that loads a picture or a script from here names no origin, but its browser tells.
+        let site = parts.headers.get("sec-fetch-site");
+        if site.is_some_and(|site| site == "cross-site") && is_api(parts.uri.path()) {
+            return Err(Fault::new(Code::ForeignOrigin, "Pages of other sites may not call."));
+        }
         return Ok(Visitor::default());
     };
     let text = origin.to_str().unwrap_or_default().to_ascii_lowercase();
@@ -67,12 +72,19 @@ fn check_host(parts: &Parts, access: &Access) -> Result<(), Fault> {
     Err(Fault::new(Code::ForeignHost, format!("This is not the host {host:?}.")))
 }
 
-/// The host part of `host[:port]`.
+/// Whether a path is the API's. Pages may be linked to from anywhere.
+#[must_use]
+pub fn is_api(path: &str) -> bool {
+    path.trim_start_matches('/').starts_with("v1/")
+}
+
+/// The host part of `host[:port]`; nothing if it is not of that form.
 fn bare_host(host: &str) -> &str {
-    match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    }
+    let (name, port) = match host.strip_prefix('[').and_then(|v6| v6.split_once(']')) {
+        Some((name, port)) => (name, port.strip_prefix(':').unwrap_or(port)),
+        None => host.split_once(':').unwrap_or((host, "")),
+    };
+    if port.bytes().all(|digit| digit.is_ascii_digit()) { name } else { "" }
 }
 
 fn is_allowed_host(host: &str, allowed: &[Box<str>]) -> bool {

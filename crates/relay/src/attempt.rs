@@ -100,11 +100,13 @@ pub(crate) async fn read<B>(
     mut body: B,
     provider: &str,
     deadline: Instant,
+    status: StatusCode,
 ) -> Result<Read<B>, Ended>
 where
     B: Body<Data = Bytes, Error = Failure> + Unpin,
 {
-    if body.size_hint().lower() > INSPECTED as u64 {
+    // Of an error that is too large, the beginning is worth reading.
+    if status.is_success() && body.size_hint().lower() > INSPECTED as u64 {
         return Ok(Read::Begun(Bytes::new(), body));
     }
     let reading = async {
@@ -155,6 +157,15 @@ pub(crate) fn judge(body: &Bytes, provider: &Provider) -> Verdict {
             Verdict::Error(status, body)
         }
         Ok(seen) => Verdict::Answer(seen),
+    }
+}
+
+/// The same for a reply of any other operation: a stored thing that holds an `error`, such as a
+/// failed response or a running job, is an answer all the same.
+pub(crate) fn judge_stored(body: &Bytes, provider: &Provider) -> Verdict {
+    match glance(body.trim_ascii(), &provider.error_marks) {
+        Ok(seen) if seen.has_identity && !seen.marked => Verdict::Answer(seen),
+        _ => judge(body, provider),
     }
 }
 
@@ -210,16 +221,43 @@ fn excerpt(body: &[u8]) -> String {
     words.join(" ").chars().take(300).collect()
 }
 
-/// The body without the credential, should the provider echo it.
+/// Credentials shorter than this are not looked for: they would be found in any text.
+const SHORTEST_CREDENTIAL: usize = 8;
+
+/// The body without the credential, should the provider echo it, in whatever spelling: JSON may
+/// write a slash as `\/` and any letter as an escape.
 fn cleansed(body: &Bytes, provider: &Provider) -> Bytes {
-    let Some(secret) = provider.credential.as_ref().map(policy::Secret::expose) else {
+    let secret = provider.credential.as_ref().map(policy::Secret::expose);
+    let Some(secret) = secret.filter(|secret| secret.len() >= SHORTEST_CREDENTIAL) else {
         return body.clone();
     };
-    match std::str::from_utf8(body) {
-        Ok(text) if secret.len() >= 8 && text.contains(secret) => {
-            Bytes::from(text.replace(secret, "***"))
+    if let Ok(mut value) = serde_json::from_slice(body) {
+        return match redact(&mut value, secret) {
+            true => Bytes::from(value.to_string()),
+            false => body.clone(),
+        };
+    }
+    let text = String::from_utf8_lossy(body);
+    let plain = text.replace("\\/", "/");
+    match plain.contains(secret) {
+        true => Bytes::from(plain.replace(secret, "***")),
+        false => body.clone(),
+    }
+}
+
+/// Takes a secret out of every text in a JSON value. Says whether it was there.
+fn redact(value: &mut serde_json::Value, secret: &str) -> bool {
+    use serde_json::Value::{Array, Object, String};
+    match value {
+        String(text) if text.contains(secret) => {
+            *text = text.replace(secret, "***");
+            true
         }
-        _ => body.clone(),
+        Array(items) => items.iter_mut().fold(false, |found, item| redact(item, secret) | found),
+        Object(members) => {
+            members.values_mut().fold(false, |found, member| redact(member, secret) | found)
+        }
+        _ => false,
     }
 }
 

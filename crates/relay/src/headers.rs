@@ -65,10 +65,17 @@ fn is_never_request(name: &str) -> bool {
 }
 
 /// The headers of a reply that may pass to the client.
-pub(crate) fn to_client(upstream: &HeaderMap) -> HeaderMap {
+pub(crate) fn to_client(upstream: &HeaderMap, provider: &Provider) -> HeaderMap {
     // Room for twelve, which is what most replies have: the map stays as long as the stream.
     let mut headers = HeaderMap::with_capacity(12);
+    let secret = provider.credential.as_ref().map(|key| key.expose().as_bytes());
     for (name, value) in upstream {
+        let echoes =
+            |secret: &[u8]| value.as_bytes().windows(secret.len()).any(|part| part == secret);
+        // A credential that a provider echoes ends here.
+        if secret.is_some_and(|secret| value.len() >= secret.len() && echoes(secret)) {
+            continue;
+        }
         match name.as_str() {
             "x-request-id" => headers.append(UPSTREAM_REQUEST_ID, value.clone()),
             passing if is_common_reply(passing) => headers.append(name, value.clone()),

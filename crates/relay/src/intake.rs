@@ -83,7 +83,8 @@ pub fn endpoint(method: &Method, path: &str) -> Result<Endpoint, Fault> {
     else {
         return Err(Fault::new(Code::UnknownPath, format!("Nothing lives at {path}.")));
     };
-    let operation = match rest.trim_end_matches('/') {
+    let known = rest.trim_end_matches('/');
+    let operation = match known {
         "/chat/completions" => Operation::Chat,
         "/completions" => Operation::Completion,
         "/embeddings" => Operation::Embedding,
@@ -100,6 +101,7 @@ pub fn endpoint(method: &Method, path: &str) -> Result<Endpoint, Fault> {
     if !allowed.contains(method) {
         return Err(wrong_method(method, &path, allowed));
     }
+    let rest = if operation == Operation::Other { rest } else { known };
     Ok(Endpoint { operation, rest: rest.to_owned() })
 }
 

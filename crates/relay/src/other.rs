@@ -36,6 +36,14 @@ struct Forwarded {
     route: Arc<Route>,
     body: Outgoing,
     model: String,
+    /// It was read as JSON, whatever it is said to be.
+    json: bool,
+}
+
+impl Forwarded {
+    fn new(route: Arc<Route>, body: Outgoing) -> Self {
+        Self { route, body, model: String::new(), json: false }
+    }
 }
 
 impl<U: Upstream> Relay<U> {
@@ -52,7 +60,7 @@ impl<U: Upstream> Relay<U> {
         B::Error: Into<BoxError>,
     {
         let forwarded = destination(parts, body, &context.snapshot).await.map_err(refused)?;
-        let Forwarded { route, body, model } = forwarded;
+        let Forwarded { route, body, model, json } = forwarded;
         context.settlement.note(|record| {
             record.model = model.into();
             record.route = Some(Arc::clone(&route));
@@ -66,13 +74,17 @@ impl<U: Upstream> Relay<U> {
                 Some(Outgoing::Whole(bytes)) => Outgoing::Whole(bytes.clone()),
                 _ => body.take()?,
             };
-            Some(call(endpoint, parts, &route, target.clone(), now))
+            let mut call = call(endpoint, parts, &route, target.clone(), now);
+            if json {
+                call.headers.insert(header::CONTENT_TYPE, JSON);
+            }
+            Some(call)
         };
         let (response, head) = self.attempt(&route, deadline, make, context).await?;
         let (parts, body) = response.into_parts();
         if parts.status.is_success() && body.size_hint().exact() == Some(0) {
             // No server asks for the end of a body that cannot hold a byte: it is asked for here.
-            attempt::read(body, &route.provider.id, deadline).await?;
+            attempt::read(body, &route.provider.id, deadline, parts.status).await?;
             context.close(Outcome::Complete, parts.status);
             return Ok(bodiless(&parts, &route, &head));
         }
@@ -80,10 +92,11 @@ impl<U: Upstream> Relay<U> {
             let ending = is_response_stream(endpoint, &parts.headers).then(Ending::default);
             return Ok(passed(&parts, Bytes::new(), body, &route, &head, ending, context));
         }
-        let (begun, rest) = match attempt::read(body, &route.provider.id, deadline).await? {
-            Read::Whole(bytes) => (bytes, None),
-            Read::Begun(bytes, rest) => (bytes, Some(rest)),
-        };
+        let (begun, rest) =
+            match attempt::read(body, &route.provider.id, deadline, parts.status).await? {
+                Read::Whole(bytes) => (bytes, None),
+                Read::Begun(bytes, rest) => (bytes, Some(rest)),
+            };
         if !parts.status.is_success() {
             let body = attempt::error_body(&parts, &begun, &route.provider);
             context.close(Outcome::ProviderError, parts.status);
@@ -104,7 +117,7 @@ fn judged<B>(
     head: &Overhead,
     context: &mut Context,
 ) -> Response<ReplyBody<B>> {
-    match attempt::judge(&begun, &route.provider) {
+    match attempt::judge_stored(&begun, &route.provider) {
         Verdict::Error(status, body) => {
             context.close(Outcome::ProviderError, status);
             answer(status, &parts.headers, body, route, head, Some(JSON))
@@ -140,24 +153,30 @@ where
     if let Some(provider) = named_provider(&parts.headers, snapshot)? {
         let route = snapshot.direct(provider, "");
         let body = upload(Bytes::new(), body, snapshot.limits.upload)?;
-        return Ok(Forwarded { route, body, model: String::new() });
+        return Ok(Forwarded::new(route, body));
     }
     let carries_body = !matches!(parts.method, Method::GET | Method::HEAD) && !body.is_end_stream();
     if !carries_body {
         let route = snapshot.direct(only_provider(snapshot)?, "");
-        return Ok(Forwarded { route, body: Outgoing::Whole(Bytes::new()), model: String::new() });
+        return Ok(Forwarded::new(route, Outgoing::Whole(Bytes::new())));
     }
     let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if let Some(boundary) = kind.and_then(multipart::boundary) {
         return by_form_field(boundary, body, snapshot).await;
     }
-    if is_json(&parts.headers) || kind.is_none() {
+    // What curl says of any `-d`, JSON or not, is taken for JSON if it looks like it.
+    let from_curl = kind == Some("application/x-www-form-urlencoded");
+    if is_json(&parts.headers) || kind.is_none() || from_curl {
         let body = intake::read(body, snapshot.limits.body).await?;
-        return by_json_field(body, snapshot);
+        if !from_curl || body.starts_with(b"{") {
+            return by_json_field(body, snapshot);
+        }
+        let route = snapshot.direct(only_provider(snapshot)?, "");
+        return Ok(Forwarded::new(route, Outgoing::Whole(body)));
     }
     let route = snapshot.direct(only_provider(snapshot)?, "");
     let body = upload(Bytes::new(), body, snapshot.limits.upload)?;
-    Ok(Forwarded { route, body, model: String::new() })
+    Ok(Forwarded::new(route, body))
 }
 
 fn named_provider<'s>(
@@ -186,14 +205,14 @@ fn by_json_field(body: Bytes, snapshot: &Snapshot) -> Result<Forwarded, Fault> {
     let envelope = Envelope::scan(&body).map_err(|fault| prepare::malformed(&fault))?;
     let Some(model) = prepare::text_field(&envelope, "model")? else {
         let route = snapshot.direct(only_provider(snapshot)?, "");
-        return Ok(Forwarded { route, body: Outgoing::Whole(body), model: String::new() });
+        return Ok(Forwarded { json: true, ..Forwarded::new(route, Outgoing::Whole(body)) });
     };
     let route = routed(&model, snapshot)?;
     if model == *route.upstream_model {
-        return Ok(Forwarded { route, body: Outgoing::Whole(body), model });
+        return Ok(Forwarded { route, body: Outgoing::Whole(body), model, json: true });
     }
     let spliced = splice(&envelope, &[Edit::set("model", &*route.upstream_json)]);
-    Ok(Forwarded { route, body: Outgoing::Whole(spliced.into()), model })
+    Ok(Forwarded { route, body: Outgoing::Whole(spliced.into()), model, json: true })
 }
 
 fn routed(model: &str, snapshot: &Snapshot) -> Result<Arc<Route>, Fault> {
@@ -243,7 +262,7 @@ where
     let Some(span) = field else {
         let route = snapshot.direct(only_provider(snapshot)?, "");
         let body = Outgoing::Stream(Box::pin(Upload::new(begun.freeze(), body, upload_limit)));
-        return Ok(Forwarded { route, body, model: String::new() });
+        return Ok(Forwarded::new(route, body));
     };
     let model = String::from_utf8_lossy(&begun[span.clone()]).into_owned();
     let route = routed(&model, snapshot)?;
@@ -252,7 +271,7 @@ where
     spliced.extend_from_slice(route.upstream_model.as_bytes());
     spliced.extend_from_slice(&begun[span.end..]);
     let body = Outgoing::Stream(Box::pin(Upload::new(spliced.freeze(), body, upload_limit)));
-    Ok(Forwarded { route, body, model })
+    Ok(Forwarded { route, body, model, json: false })
 }
 
 fn upload<B>(begun: Bytes, body: B, limit: usize) -> Result<Outgoing, Fault>

@@ -105,6 +105,10 @@ pub(crate) fn text_field(envelope: &Envelope<'_>, name: &str) -> Result<Option<S
         Some(value) if value.kind() == Kind::Null => Ok(None),
         Some(value) => match value.as_str() {
             Some(text) => Ok(Some(text.into_owned())),
+            None if value.kind() == Kind::String => {
+                let message = format!("`{name}` is no valid text.");
+                Err(Fault::new(Code::InvalidField, message).param(name))
+            }
             None => Err(wrong_kind(name, "a string", value.kind())),
         },
     }

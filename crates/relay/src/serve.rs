@@ -201,7 +201,7 @@ impl<U: Upstream> Relay<U> {
         let (parts, body) = response.into_parts();
         let provider = &route.provider;
         let deadline = context.start + route.clocks.total;
-        let (begun, rest) = match attempt::read(body, &provider.id, deadline).await? {
+        let (begun, rest) = match attempt::read(body, &provider.id, deadline, parts.status).await? {
             Read::Whole(bytes) => (bytes, None),
             Read::Begun(bytes, rest) => (bytes, Some(rest)),
         };
@@ -318,7 +318,7 @@ where
     let body = ReplyBody::tap(Tap::new(body, rules, context.take_settlement()));
     let mut response = Response::new(body);
     *response.status_mut() = parts.status;
-    *response.headers_mut() = to_client(&parts.headers);
+    *response.headers_mut() = to_client(&parts.headers, &ask.route.provider);
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // Proxies of nginx's kind hold streams back unless told.
@@ -346,7 +346,7 @@ where
     let pass = Pass::new(begun, rest, route.clocks, context.start, shed, ending, settlement);
     let mut response = Response::new(ReplyBody::pass(pass));
     *response.status_mut() = parts.status;
-    *response.headers_mut() = to_client(&parts.headers);
+    *response.headers_mut() = to_client(&parts.headers, &route.provider);
     if let Some(length) = parts.headers.get(header::CONTENT_LENGTH) {
         response.headers_mut().insert(header::CONTENT_LENGTH, length.clone());
     }
@@ -365,7 +365,7 @@ pub(crate) fn answer<B>(
 ) -> Response<ReplyBody<B>> {
     let mut response = Response::new(ReplyBody::whole(body));
     *response.status_mut() = status;
-    *response.headers_mut() = to_client(upstream);
+    *response.headers_mut() = to_client(upstream, &route.provider);
     if let Some(content_type) = content_type {
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     }

@@ -63,7 +63,9 @@ pub(crate) struct Tap<B> {
     silent_since: Option<Instant>,
     likeness: Likeness,
     saw_event: bool,
-    finished: bool,
+    /// The choices seen, and those of them that have finished: a bit each.
+    choices: u64,
+    finished: u64,
     done: bool,
     /// The last byte passed was CR, so an LF that follows is the other half of its line end.
     after_cr: bool,
@@ -101,7 +103,8 @@ where
             silent_since: None,
             likeness: Likeness::default(),
             saw_event: false,
-            finished: false,
+            choices: 0,
+            finished: 0,
             done: false,
             after_cr: false,
             settlement,
@@ -252,12 +255,18 @@ where
                 Some(event) => Verdict::Error(event),
             };
         }
-        self.finished |= seen.finished;
+        self.choices |= seen.choices;
+        self.finished |= seen.finished_choices;
         self.likeness.learn(data, &seen);
         if let Some(usage) = seen.usage {
             self.settlement.note(|record| record.usage = Some(usage));
         }
         if self.rules.hide_usage && seen.is_usage_only() { Verdict::Hide } else { Verdict::Pass }
+    }
+
+    /// Whether every choice has finished.
+    fn has_finished(&self) -> bool {
+        self.choices != 0 && self.finished & self.choices == self.choices
     }
 
     /// The last bytes, once the provider's stream has ended.
@@ -273,7 +282,7 @@ where
         if self.is_over() {
             return out;
         }
-        if self.done || (end.is_ok() && self.finished && !self.oversized) {
+        if self.done || (end.is_ok() && self.has_finished() && !self.oversized) {
             self.stop(Outcome::Complete);
             return out;
         }

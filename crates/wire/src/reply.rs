@@ -28,12 +28,21 @@ pub struct Glance {
     pub usage: Option<Usage>,
     /// It is an error.
     pub error: bool,
+    /// The provider's own mark says so, not the member `error`.
+    pub marked: bool,
+    /// It names itself by `id` or `object`, as stored things do, which may well hold an `error`.
+    pub has_identity: bool,
     /// The error is in the dialect's own form and can be passed as it is.
     pub error_is_openai: bool,
     /// It holds at least one choice.
     pub has_choices: bool,
     /// It has the field `choices`, empty or not.
     pub has_choices_field: bool,
+    /// The choices in it, and those of them that finish: a bit each, by index; from 63 on they share
+    /// the last.
+    pub choices: u64,
+    /// See `choices`.
+    pub finished_choices: u64,
     /// Where the text of the one delta in it stands, quotes included.
     pub text: Option<Range<usize>>,
 }
@@ -91,19 +100,35 @@ fn read_member(
         }
         b"error" => {
             let value = scanner.value(1)?;
-            if !matches!(value, b"null" | b"false" | b"\"\"" | b"{}") {
+            if !says_nothing(value) {
                 glance.error = true;
                 glance.error_is_openai = value.starts_with(b"{");
             }
             Ok(())
         }
         other => {
+            glance.has_identity |= matches!(other, b"id" | b"object");
             let value = scanner.value(1)?;
             let mark = marks.iter().find(|mark| mark.field.as_bytes() == other);
-            glance.error |= mark.is_some_and(|mark| is_marked(value, mark));
+            glance.marked |= mark.is_some_and(|mark| is_marked(value, mark));
+            glance.error |= glance.marked;
             Ok(())
         }
     }
+}
+
+/// Whether the value of `error` stands for "none": null, empty, or an object of nothing but nulls.
+fn says_nothing(value: &[u8]) -> bool {
+    if !value.starts_with(b"{") {
+        return matches!(value, b"null" | b"false" | b"\"\"");
+    }
+    let mut silent = true;
+    let mut scanner = Scanner { bytes: value, at: 0 };
+    let walked = scanner.members(0, |_, inner| {
+        silent &= inner.value(1)? == b"null";
+        Ok(())
+    });
+    walked.is_ok() && silent
 }
 
 /// Reads token counts; anything but an object tells none.
@@ -125,19 +150,29 @@ fn read_choices(scanner: &mut Scanner<'_>, glance: &mut Glance) -> Result<(), Pr
         if inner.peek() != Some(b'{') {
             return inner.skip_value(2);
         }
+        let (mut index, mut finished) = (0, false);
         inner.members(2, |name, inner| match name.text(&mut String::new()) {
+            b"index" => {
+                let text = std::str::from_utf8(inner.value(3)?).unwrap_or_default();
+                index = text.parse::<u32>().unwrap_or(0).min(63);
+                Ok(())
+            }
             // Old Moonshot builds put the counts into the choice (platform.moonshot.cn).
             b"usage" => read_usage(inner, 3, glance),
             // Some relays write "" or "null" for "none" (api.x.ai, 2026-11).
             b"finish_reason" => {
                 let reason = inner.value(3)?;
-                glance.finished |= !matches!(reason, b"null" | b"\"\"" | b"\"null\"");
+                finished = !matches!(reason, b"null" | b"\"\"" | b"\"null\"");
                 Ok(())
             }
             b"delta" if inner.peek() == Some(b'{') => read_delta(inner, glance),
             b"text" => read_text(inner, 3, glance),
             _ => inner.skip_value(3),
-        })
+        })?;
+        glance.choices |= 1 << index;
+        glance.finished |= finished;
+        glance.finished_choices |= u64::from(finished) << index;
+        Ok(())
     })
 }
 

@@ -4,8 +4,10 @@
 //! wake-up for every read, lets what one read brought leave in one write, and ends the connection
 //! with the client's interest in it.
 
+use std::cell::Cell;
 use std::error::Error as _;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -17,7 +19,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use relay::{Call, Failure, FailureKind, Outgoing, UploadTooLarge};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::NetworkBody;
 use super::driver::Driver;
@@ -32,6 +34,8 @@ const MAX_HEADERS: usize = 200;
 pub(super) struct Http1 {
     sender: SendRequest<Outgoing>,
     driver: Driver,
+    /// Bytes the provider has sent so far.
+    received: Received,
 }
 
 impl Http1 {
@@ -40,12 +44,13 @@ impl Http1 {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
+        let received = Received::default();
         let (sender, connection) = Builder::new()
             .max_buf_size(READ_AHEAD)
             .max_headers(MAX_HEADERS)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Counting { stream, received: received.clone() }))
             .await?;
-        Ok(Self { sender, driver: Driver::new(Box::pin(connection)) })
+        Ok(Self { received, sender, driver: Driver::new(Box::pin(connection)) })
     }
 
     /// Whether an idle connection is still open, as far as can be seen.
@@ -64,6 +69,7 @@ pub(super) async fn send(
     let reply = connection.sender.try_send_request(request(call));
     let mut reply = std::pin::pin!(reply);
     let mut broken: Option<hyper::Error> = None;
+    let (received, before) = (connection.received.clone(), connection.received.get());
     let driver = &mut connection.driver;
     let response = poll_fn(|cx| {
         driver.poll(cx, |failure| {
@@ -78,7 +84,67 @@ pub(super) async fn send(
             let body = |incoming| Http1Body { incoming, connection: Some(connection), pool };
             Ok(response.map(body).map(NetworkBody::Http1))
         }
-        Err(fault) => Err(failure(broken.as_ref().unwrap_or(fault.error()))),
+        Err(fault) => {
+            let failure = failure(broken.as_ref().unwrap_or(fault.error()));
+            // With a byte of a reply the provider has shown that it saw the call.
+            match failure.kind == FailureKind::NoReply && received.get() > before {
+                true => Err(Failure { kind: FailureKind::Cut, ..failure }),
+                false => Err(failure),
+            }
+        }
+    }
+}
+
+/// How many bytes have come over a connection.
+type Received = Rc<Cell<u64>>;
+
+/// A stream that counts what is read from it.
+struct Counting<S> {
+    stream: S,
+    received: Received,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counting<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let count = buffer.filled().len() - before;
+        self.received.set(self.received.get() + count as u64);
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counting<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

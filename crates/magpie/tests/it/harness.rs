@@ -202,6 +202,10 @@ impl Process {
                 return status;
             }
             let late = start.elapsed() > limit;
+            if late {
+                let id = self.child.id();
+                let _ = Command::new("sh").arg("-c").arg(format!("for t in /proc/{id}/task/*; do cat $t/comm; grep State $t/status; cat $t/wchan; echo; cat $t/syscall; done; ss -tnp | grep pid={id}; cat /proc/{id}/stat")).status();
+            }
             assert!(!late, "still running after {limit:?}:\n{}", self.stderr.so_far());
             thread::sleep(Duration::from_millis(1));
         }

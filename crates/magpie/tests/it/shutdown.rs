@@ -8,13 +8,18 @@ use std::time::{Duration, Instant};
 use testkit::ScriptedUpstream;
 
 use crate::client::{Wire, request};
+use crate::figures::bound;
 use crate::h2_client;
 use crate::harness::{Magpie, PATIENCE, Setup};
 
-/// How soon after the last answer the process ends.
-const SOON: Duration = Duration::from_millis(700);
+/// How soon after the last answer the process ends; on a busy machine most of it is waiting for
+/// the processor.
+const SOON: Duration = Duration::from_secs(2);
+
 /// How long after the grace the last words may take.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+fn last_words() -> Duration {
+    bound(Duration::from_secs(2), Duration::from_secs(3))
+}
 
 fn served(more: &str) -> (ScriptedUpstream, Magpie) {
     let upstream = ScriptedUpstream::start();
@@ -140,7 +145,7 @@ fn connections_without_a_request_do_not_hold_up_the_end() {
     assert_eq!(kept.reply().status(), 200);
     thread::sleep(Duration::from_millis(50));
     stop(&magpie, "TERM");
-    ended(&mut magpie, Duration::from_millis(1500));
+    ended(&mut magpie, SOON + Duration::from_secs(1));
     drop(silent);
 }
 
@@ -175,7 +180,7 @@ fn streams_that_outlive_the_grace_are_told_so() {
         assert!(!text.contains("[DONE]") && !text.contains("\"finish_reason\":\"stop\""), "{text}");
     }
     assert!(start.elapsed() > Duration::from_millis(380), "the grace was kept");
-    ended(&mut magpie, LAST_WORDS);
+    ended(&mut magpie, last_words());
     let lines = magpie.log(10);
     assert!(lines.iter().all(|line| line["outcome"] == "shed"), "{lines:?}");
 }
@@ -204,7 +209,7 @@ fn http2_streams_complete_and_those_that_outlive_the_grace_are_told_so() {
         drop(client);
         connection.await.unwrap().unwrap();
     });
-    ended(&mut magpie, LAST_WORDS);
+    ended(&mut magpie, last_words());
 }
 
 #[test]
@@ -220,7 +225,7 @@ fn a_second_signal_does_not_wait_for_the_grace() {
             let (text, whole) = rest(wire);
             assert!(whole && text.contains("shutting_down") && !text.contains("[DONE]"), "{text}");
         }
-        ended(&mut magpie, LAST_WORDS);
+        ended(&mut magpie, last_words());
     }
 }
 
@@ -238,7 +243,7 @@ fn clients_that_do_not_read_and_providers_that_do_not_answer_do_not_hold_up_the_
     thread::sleep(Duration::from_millis(200));
     stop(&magpie, "TERM");
     let after = ended(&mut magpie, PATIENCE);
-    let limit = Duration::from_millis(200) + LAST_WORDS;
+    let limit = Duration::from_millis(200) + last_words();
     assert!(after < limit, "ended {after:?} after the signal");
     drop((stuck, waiting));
 }

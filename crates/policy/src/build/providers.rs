@@ -23,9 +23,16 @@ impl Builder<'_> {
         };
         let mut providers = Vec::new();
         for (id, written) in &named {
-            if let Some(provider) = self.provider(id, written, clocks) {
-                providers.push(Arc::new(provider));
+            let before = self.problems.len();
+            let provider = self.provider(id, written, clocks);
+            if config.providers.is_none() && self.problems.len() > before {
+                // A variable that is wrong leaves its provider out; the others serve all the same.
+                let found = self.problems.drain(before..);
+                let told = found.map(|problem| format!("{id} is left out: {}", problem.message));
+                self.warnings.extend(told);
+                continue;
             }
+            providers.extend(provider.map(Arc::new));
         }
         if !named.iter().any(|(id, _)| id == "echo")
             && let Some(echo) = self.provider("echo", &At::default(), clocks)
@@ -107,7 +114,7 @@ impl Builder<'_> {
         let auth = file.auth.clone().unwrap_or_else(|| profile.auth.clone());
         let credential = self.credential(id, &profile, file, &auth, place);
         let credential_header =
-            credential.as_ref().and_then(|key| self.header_of(key, &auth, place));
+            credential.as_ref().and_then(|key| self.header_of(id, key, &auth, place));
         let headers = file.headers.clone().unwrap_or_default();
         let mut set = profile.headers.set.clone();
         set.extend(headers.set);
@@ -207,6 +214,7 @@ impl Builder<'_> {
 
     fn header_of(
         &mut self,
+        id: &str,
         key: &Secret,
         auth: &Auth,
         place: Place,
@@ -224,7 +232,7 @@ impl Builder<'_> {
             }
             _ => {
                 let hint = "is there a line break or a space in it?";
-                self.problem(place, "the key cannot be sent in a header", hint);
+                self.problem(place, format!("the key of `{id}` cannot be sent in a header"), hint);
                 None
             }
         }
@@ -257,21 +265,31 @@ fn base_url_variables(id: &str, profile: &Profile) -> Vec<String> {
 /// `localhost:11434`: what is missing is taken from the profile's own.
 fn completed(text: &str, profile_url: Option<&str>) -> String {
     let usual = profile_url.and_then(|url| parse_base_url(url).ok());
-    let bare = !text.contains("://");
-    let text = text.trim_end_matches('/').replace("//0.0.0.0", "//127.0.0.1");
-    let mut url = match text.strip_prefix(':') {
-        Some(port) => format!("http://127.0.0.1:{port}"),
-        None if bare => format!("http://{}", text.replacen("0.0.0.0", "127.0.0.1", 1)),
-        None => text,
-    };
-    let (Some((usual, path)), Ok((given, given_path))) = (usual, parse_base_url(&url)) else {
-        return url;
-    };
-    let host = given.authority.rsplit(']').next().unwrap_or_default();
-    if bare && !host.contains(':') {
-        url = format!("http://{}:{}", given.authority, usual.port);
+    let text = text.trim_end_matches('/');
+    if text.contains("://") {
+        let url = text.replace("//0.0.0.0", "//127.0.0.1");
+        let given_path = parse_base_url(&url).map(|(_, path)| path).unwrap_or_default();
+        return match usual {
+            Some((_, path)) if given_path.is_empty() => format!("{url}{path}"),
+            _ => url,
+        };
     }
-    if given_path.is_empty() { format!("{url}{path}") } else { url }
+    let (place, path) = text.split_at(text.find('/').unwrap_or(text.len()));
+    let place = match place.strip_prefix(':') {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => place.replacen("0.0.0.0", "127.0.0.1", 1),
+    };
+    let has_port = place.rsplit(']').next().unwrap_or_default().contains(':');
+    let Some((usual, usual_path)) = usual else {
+        return format!("http://{place}{path}");
+    };
+    let path = if path.is_empty() { &*usual_path } else { path };
+    match (usual.scheme, has_port) {
+        // Without a scheme, a key never travels less safely than it usually does.
+        (Scheme::Https, _) => format!("https://{place}{path}"),
+        (_, true) => format!("http://{place}{path}"),
+        (_, false) => format!("http://{place}:{}{path}", usual.port),
+    }
 }
 
 fn mark(rule: &ErrorRule) -> ErrorMark {

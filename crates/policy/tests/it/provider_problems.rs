@@ -1,6 +1,6 @@
 //! Problems of providers.
 
-use crate::given::{problems, problems_in, snapshot};
+use crate::given::{base_url, ids, problems, provider, snapshot, snapshot_in};
 
 #[test]
 fn an_unknown_profile_is_told_with_the_nearest_ones() {
@@ -71,10 +71,32 @@ fn a_base_url_that_is_none_is_told() {
 }
 
 #[test]
-fn a_base_url_of_the_environment_that_is_none_is_told() {
-    let found = problems_in("", &[("OLLAMA_HOST", "http://h:x")]);
-    assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].starts_with("0:0 "), "{found:?}");
+fn a_wrong_variable_leaves_its_provider_out_and_the_others_in() {
+    for wrong in [
+        ("OLLAMA_HOST", "http://h:x"),
+        ("OPENAI_API_KEY", "sk-1\nsk-2"),
+        ("GROQ_BASE_URL", "http://127.0.0.1:8000/v1"),
+    ] {
+        let snapshot = snapshot_in("", &[wrong, ("GROQ_API_KEY", "k"), ("DEEPSEEK_API_KEY", "k")]);
+        assert!(ids(&snapshot).contains(&"deepseek"), "{wrong:?}");
+        let told: Vec<&String> =
+            snapshot.warnings.iter().filter(|told| told.contains("left out")).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(!told[0].contains("sk-"), "{told:?}");
+    }
+}
+
+#[test]
+fn a_base_url_without_a_scheme_has_the_usual_one_and_keeps_its_path() {
+    for (variable, text, url) in [
+        ("XINGHE_BASE_URL", "app.aistudio-app.com/v1", "https://app.aistudio-app.com:443/v1"),
+        ("XINGHE_BASE_URL", "h:444", "https://h:444/llm/lmapi/v3"),
+        ("OLLAMA_HOST", "10.0.0.5/x", "http://10.0.0.5:11434/x"),
+    ] {
+        let snapshot = snapshot_in("", &[(variable, text), ("XINGHE_API_KEY", "k")]);
+        let id = if variable == "OLLAMA_HOST" { "ollama" } else { "xinghe" };
+        assert_eq!(base_url(provider(&snapshot, id)), url);
+    }
 }
 
 #[test]
@@ -107,7 +129,10 @@ fn a_key_that_no_header_can_hold_is_told_without_it() {
     ] {
         let found = problems(text);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].starts_with("2:11 the key cannot be sent in a header"), "{found:?}");
+        assert!(
+            found[0].starts_with("2:11 the key of `openai` cannot be sent in a header"),
+            "{found:?}"
+        );
         assert!(!found[0].contains("sk-"), "{found:?}");
     }
 }

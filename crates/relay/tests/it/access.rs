@@ -154,6 +154,18 @@ fn a_host_that_is_no_text_is_foreign() {
 }
 
 #[test]
+fn what_another_site_loads_from_the_api_is_refused_though_it_names_no_origin() {
+    let cross = ("sec-fetch-site", "cross-site");
+    let host = ("host", "127.0.0.1:8000");
+    assert_eq!(admitted(&usual(), "/v1/models", &[host, cross]).err(), Some(Code::ForeignOrigin));
+    assert!(admitted(&usual(), "/docs", &[host, cross]).is_ok(), "a link from anywhere");
+    assert!(admitted(&usual(), "/v1/models", &[host, ("sec-fetch-site", "none")]).is_ok());
+    for host in ["[::1].evil.com", "localhost:80@evil.com", "127.0.0.1:x"] {
+        assert!(!is_host(&usual(), host), "{host}");
+    }
+}
+
+#[test]
 fn only_pages_of_this_machine_may_call_by_default() {
     let access = usual();
     for origin in [

@@ -115,7 +115,7 @@ async fn fields_of_a_wrong_kind_are_refused_by_name() {
             "`stream` has to be true or false, not a string.",
         ),
         (r#""model":"chat","stream":1"#, "stream", "not a number."),
-        (r#""model":"\ud800""#, "model", "`model` has to be a string"),
+        (r#""model":"\ud800""#, "model", "`model` is no valid text."),
     ] {
         let body = format!(r#"{{"messages":[1],{member}}}"#);
         let (message, named) = refused_chat(&body, "invalid_field").await;

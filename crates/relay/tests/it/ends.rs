@@ -243,3 +243,16 @@ async fn finish_reasons_that_say_nothing_end_nothing() {
         assert_broken(&answer, &world, &event, "provider_truncated");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_choice_that_has_not_finished_is_half_an_answer() {
+    let first = "data: {\"choices\":[{\"index\":1,\"delta\":{\"content\":\"a\"}}]}\n\n";
+    let last = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    let half = format!("{first}{last}");
+    let (answer, world) = ended(Reply::stream().data(half.clone())).await;
+    assert_broken(&answer, &world, &half, "provider_truncated");
+    let other = last.replace("\"index\":0", "\"index\":1");
+    let (answer, world) = ended(Reply::stream().data(format!("{half}{other}"))).await;
+    assert_eq!(answer, format!("{half}{other}"));
+    assert_complete(&world, 3);
+}

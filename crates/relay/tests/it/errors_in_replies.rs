@@ -205,3 +205,31 @@ async fn fields_that_say_that_all_is_well_are_no_errors() {
     let (_, answer) = world.chat(ASK_STREAM).await;
     assert_eq!(answer, stream);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_credential_is_taken_out_however_it_is_spelt() {
+    let config = "providers:\n  qianfan: { api_key: bce-v3/ALTAK-secret-1 }\n";
+    let body = r#"{"model":"qianfan/m","messages":[1]}"#;
+    for said in [
+        r#"{"error":{"message":"bad key bce-v3\/ALTAK-secret-1"}}"#,
+        r#"{"error_code":110,"error_msg":"bad key bce-v3\/ALTAK-secret-1"}"#,
+        r#"{"error":{"message":"bad key \u0062ce-v3/ALTAK-secret-1"}}"#,
+        "<html>bad key bce-v3/ALTAK-secret-1</html>",
+    ] {
+        for status in [200, 401] {
+            let reply = Reply::status(status)
+                .header("content-type", "application/json")
+                .data(said)
+                .header("openai-x", "bce-v3/ALTAK-secret-1");
+            let world = World::of(config, [reply]);
+            let answer = world.ask(chat(body)).await;
+            assert!(!answer.headers.contains_key("openai-x"), "{said}");
+            let (_, told) = answer.read().await;
+            assert!(!told.contains("ALTAK-secret-1"), "{said} -> {told}");
+        }
+    }
+    let gbk = [b"\xbb\xf5 bce-v3/ALTAK-secret-1".as_slice(), b" \xff"].concat();
+    let world = World::of(config, [Reply::status(400).data(gbk)]);
+    let (_, told) = world.ask(chat(body)).await.read().await;
+    assert!(!told.contains("ALTAK-secret-1"), "{told}");
+}

@@ -204,6 +204,28 @@ async fn a_stream_of_responses_without_its_last_event_breaks_off_behind_what_cam
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stored_thing_that_holds_an_error_is_an_answer() {
+    for body in [
+        r#"{"id":"resp_1","object":"response","status":"failed","error":{"message":"no"}}"#,
+        r#"{"id":"ftjob-1","status":"running","error":{"code":null,"message":null}}"#,
+    ] {
+        let world = World::lab([Reply::json(body)]);
+        let (status, told) = world.ask(get("/v1/responses/resp_1")).await.read().await;
+        assert_eq!((status.as_u16(), told.as_str()), (200, body));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_curl_calls_a_form_is_json_if_it_looks_like_it() {
+    let request = post("/v1/moderations", r#"{"model":"chat","input":"x"}"#);
+    let form = "application/x-www-form-urlencoded";
+    let world = forwarded(with_header(request, "content-type", form)).await;
+    let call = world.upstream.call();
+    assert_eq!(call.text(), r#"{"model":"up-model","input":"x"}"#);
+    assert_eq!(call.headers["content-type"], "application/json");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_error_under_status_200_is_an_error_on_forwarded_paths_too() {
     let body = r#"{"error_code":336501,"error_msg":"rpm limit"}"#;
     let config = "providers:\n  baidu: { profile: qianfan, api_key: bce-v3/x }\n";

@@ -19,12 +19,12 @@ fn read(path: &str) -> Result<(Operation, String), Code> {
 fn paths_are_read_in_their_normal_form() {
     for (path, operation, rest) in [
         ("/v1/chat/completions", Operation::Chat, "/chat/completions"),
-        ("/v1/chat/completions/", Operation::Chat, "/chat/completions/"),
+        ("/v1/chat/completions/", Operation::Chat, "/chat/completions"),
         ("//v1//chat///completions", Operation::Chat, "/chat/completions"),
         ("/v1//completions", Operation::Completion, "/completions"),
         ("/v1/embeddings", Operation::Embedding, "/embeddings"),
         ("/v1/models", Operation::Models, "/models"),
-        ("/v1/models/", Operation::Models, "/models/"),
+        ("/v1/models/", Operation::Models, "/models"),
         ("//v1//models", Operation::Models, "/models"),
         ("/v1/models/gpt-4o", Operation::Models, "/models/gpt-4o"),
         ("/v1//models//gpt-4o", Operation::Models, "/models/gpt-4o"),

@@ -2,34 +2,45 @@
 //!
 //! Source: OpenAI's OpenAPI document (`ResponseStreamEvent`), 2026-11.
 
-use memchr::memmem;
-
-/// The last events a stream may end with.
-const LAST: [&[u8]; 4] = [
-    b"event: response.completed",
-    b"event: response.failed",
-    b"event: response.incomplete",
-    b"event: error",
-];
-/// Bytes kept from one piece to the next: the longest of the above may be torn between them.
-const OVERLAP: usize = 32;
+/// The events a stream may end with.
+const LAST: [&[u8]; 4] =
+    [b"response.completed", b"response.failed", b"response.incomplete", b"error"];
+/// Bytes of a line that are kept to read an event's name: longer than any.
+const LONGEST: usize = 64;
 
 /// Watches a stream for its last event.
 #[derive(Debug, Default)]
 pub struct Ending {
     names_events: bool,
     saw_last: bool,
-    tail: Vec<u8>,
+    /// The beginning of the line under way.
+    line: Vec<u8>,
 }
 
 impl Ending {
     /// Looks at the next bytes. A raw line end cannot stand inside JSON, so a line that begins
     /// with an event's name is one.
     pub fn see(&mut self, bytes: &[u8]) {
-        self.tail.extend_from_slice(bytes);
-        self.names_events |= memmem::find(&self.tail, b"event:").is_some();
-        self.saw_last |= LAST.iter().any(|last| memmem::find(&self.tail, last).is_some());
-        self.tail.drain(..self.tail.len().saturating_sub(OVERLAP));
+        let mut rest = bytes;
+        while let Some(end) = memchr::memchr2(b'\n', b'\r', rest) {
+            self.begin(&rest[..end]);
+            self.read_line();
+            rest = &rest[end + 1..];
+        }
+        self.begin(rest);
+    }
+
+    fn begin(&mut self, part: &[u8]) {
+        let room = LONGEST.saturating_sub(self.line.len());
+        self.line.extend_from_slice(&part[..part.len().min(room)]);
+    }
+
+    fn read_line(&mut self) {
+        if let Some(name) = self.line.strip_prefix(b"event:") {
+            self.names_events = true;
+            self.saw_last |= LAST.contains(&name.trim_ascii());
+        }
+        self.line.clear();
     }
 
     /// Whether a stream that ends here is whole. One that names no events does not say.
@@ -69,5 +80,14 @@ mod tests {
         let mut ending = Ending::default();
         ending.see(b"data: {\"type\":\"response.created\"}\n\n");
         assert!(ending.is_whole());
+    }
+
+    #[test]
+    fn only_a_line_of_its_own_names_an_event() {
+        let mut ending = Ending::default();
+        ending.see(b"event:response.created\ndata: {\"x\":\"event: error happens\"}\n\n");
+        assert!(!ending.is_whole(), "a text is no event");
+        ending.see(b"event:response.completed\r\ndata: {}\r\n\r\n");
+        assert!(ending.is_whole(), "the space is optional");
     }
 }

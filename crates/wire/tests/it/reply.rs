@@ -23,8 +23,37 @@ fn a_chunk_of_text_says_nothing_but_that_it_has_choices() {
     let chunk = r#"{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,
         "model":"gpt-4o","system_fingerprint":null,"choices":[{"index":0,"delta":{"content":
         "finish_reason usage error"},"logprobs":null,"finish_reason":null}],"usage":null}"#;
-    let wanted = Glance { has_choices: true, has_choices_field: true, ..Glance::default() };
-    assert_eq!(look(chunk), wanted);
+    let seen = look(chunk);
+    let wanted = Glance {
+        has_choices: true,
+        has_choices_field: true,
+        has_identity: true,
+        choices: 1,
+        text: seen.text.clone(),
+        ..Glance::default()
+    };
+    assert_eq!(seen, wanted);
+    assert_eq!(&chunk[seen.text.unwrap()], "\"finish_reason usage error\"");
+}
+
+#[test]
+fn each_choice_finishes_for_itself() {
+    for (choices, seen, finished) in [
+        (r#"[{"index":0},{"index":2,"finish_reason":"stop"}]"#, 0b101, 0b100),
+        (r#"[{"finish_reason":"stop"}]"#, 1, 1),
+        (r#"[{"index":"x","finish_reason":"length"}]"#, 1, 1),
+        (r#"[{"index":900,"finish_reason":"stop"}]"#, 1 << 63, 1 << 63),
+    ] {
+        let glance = look(&format!(r#"{{"choices":{choices}}}"#));
+        assert_eq!((glance.choices, glance.finished_choices), (seen, finished), "{choices}");
+    }
+}
+
+#[test]
+fn an_error_of_nothing_but_nulls_is_none() {
+    let quiet = r#"{"id":"ftjob-1","error":{"code":null,"message":null,"param":null}}"#;
+    assert!(!look(quiet).error && look(quiet).has_identity);
+    assert!(look(r#"{"error":{"code":null,"message":"no"}}"#).error);
 }
 
 #[test]
@@ -157,7 +186,9 @@ fn choices_may_be_null_absent_or_nonsense() {
         (r#"{"choices":["a",1,false,[[]],{"finish_reason":null}]}"#, true, true),
     ] {
         let wanted = Glance { has_choices_field: field, has_choices: some, ..Glance::default() };
-        assert_eq!(look(chunk), wanted, "{chunk}");
+        let told = look(chunk);
+        let seen = Glance { has_identity: false, choices: 0, ..told };
+        assert_eq!(seen, wanted, "{chunk}");
     }
 }
 
