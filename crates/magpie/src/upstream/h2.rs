@@ -1,6 +1,7 @@
 //! Exchanges over HTTP/2: many on one connection, which is a task of its own.
 
 use std::cell::Cell;
+use std::error::Error;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -140,12 +141,25 @@ pub(super) async fn send(
             let body = |incoming| Http2Body { incoming, _stream: stream };
             Ok(response.map(body).map(NetworkBody::Http2))
         }
-        // Only a call that was given back unsent is certain not to have been seen.
-        Err(mut fault) => Err(match fault.take_message() {
-            Some(_) => Failure::new(FailureKind::Stale, Chain(fault.error())),
-            None => failure(fault.error()),
-        }),
+        Err(mut fault) => {
+            let unseen = fault.take_message().is_some() || is_refused(fault.error());
+            Err(match unseen {
+                true => Failure::new(FailureKind::Stale, Chain(fault.error())),
+                false => failure(fault.error()),
+            })
+        }
     }
+}
+
+/// Whether the provider says that it has not looked at the call: it refuses the stream, or it had
+/// said that it takes no more of them while the call was on its way (RFC 9113, sections 6.8, 8.7).
+fn is_refused(fault: &hyper::Error) -> bool {
+    let cause = fault.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| {
+        let gone = cause.is_go_away() && cause.reason() == Some(h2::Reason::NO_ERROR);
+        let refused = cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM);
+        cause.is_remote() && (gone || refused)
+    })
 }
 
 fn request(call: Call) -> Result<Request<Outgoing>, Failure> {

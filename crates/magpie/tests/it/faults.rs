@@ -215,7 +215,7 @@ fn a_reply_that_is_no_http_is_an_error() {
         }
     }
     answered_with(b"", false).assert_error(502, "provider_no_reply");
-    answered_with(b"HTTP/1.1 200 OK\r\ncontent-le", true).assert_error(502, "provider_no_reply");
+    answered_with(b"HTTP/1.1 200 OK\r\ncontent-le", true).assert_error(502, "provider_truncated");
 }
 
 #[test]
