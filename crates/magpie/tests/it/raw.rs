@@ -1,7 +1,7 @@
 //! An upstream of which every byte is written by hand: what the scripted one cannot do.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -118,6 +118,27 @@ impl Peer {
     pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()
     }
+}
+
+/// A plain way to an address: bytes both ways, as they come.
+pub(crate) fn detour(ip: [u8; 4], target: SocketAddr) -> RawUpstream {
+    RawUpstream::start_at(ip.into(), move |peer, _| {
+        let there = TcpStream::connect(target).unwrap();
+        there.set_nodelay(true).unwrap();
+        let back = (there.try_clone().unwrap(), peer.stream.try_clone().unwrap());
+        thread::spawn(move || pump(back.0, back.1));
+        pump(peer.stream, there);
+    })
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream) {
+    let mut piece = [0; 64 << 10];
+    while let Ok(count @ 1..) = from.read(&mut piece) {
+        if to.write_all(&piece[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
 }
 
 /// A response of status 200 with a JSON body.

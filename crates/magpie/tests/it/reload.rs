@@ -169,8 +169,8 @@ fn bounds_and_access_are_those_of_the_new_configuration() {
 
     // What a running process cannot change is said.
     magpie.reload(&format!("workers: 7\n{config}"));
-    let said = magpie.process.stderr.so_far();
-    assert!(said.contains("workers") && said.contains("take a restart"), "{said}");
+    let told = |text: &str| text.contains("workers") && text.contains("take a restart");
+    magpie.process.stderr.wait_for("what takes a restart", |text| told(text).then_some(()));
     assert_eq!(target(&magpie), "up/first");
 }
 
