@@ -95,7 +95,7 @@ pub(crate) enum Read<B> {
     Begun(Bytes, B),
 }
 
-/// Reads a reply under the first-event clock.
+/// Reads a reply, which has to be whole before the deadline.
 pub(crate) async fn read<B>(
     mut body: B,
     provider: &str,
@@ -150,22 +150,23 @@ pub(crate) enum Verdict {
 
 /// Judges a JSON reply of status 200. Blanks in front are keep-alives (DeepSeek).
 pub(crate) fn judge(body: &Bytes, provider: &Provider) -> Verdict {
-    match glance(body.trim_ascii(), &provider.error_marks) {
-        Err(_) => Verdict::Unreadable,
-        Ok(seen) if seen.error => {
-            let (status, body) = error_in_reply(body, provider, seen.error_is_openai);
-            Verdict::Error(status, body)
-        }
-        Ok(seen) => Verdict::Answer(seen),
-    }
+    verdict(body, provider, |seen| seen.error)
 }
 
 /// The same for a reply of any other operation: a stored thing that holds an `error`, such as a
 /// failed response or a running job, is an answer all the same.
 pub(crate) fn judge_stored(body: &Bytes, provider: &Provider) -> Verdict {
+    verdict(body, provider, |seen| seen.error && (seen.marked || !seen.has_identity))
+}
+
+fn verdict(body: &Bytes, provider: &Provider, is_error: impl Fn(&Glance) -> bool) -> Verdict {
     match glance(body.trim_ascii(), &provider.error_marks) {
-        Ok(seen) if seen.has_identity && !seen.marked => Verdict::Answer(seen),
-        _ => judge(body, provider),
+        Err(_) => Verdict::Unreadable,
+        Ok(seen) if is_error(&seen) => {
+            let (status, body) = error_in_reply(body, provider, seen.error_is_openai);
+            Verdict::Error(status, body)
+        }
+        Ok(seen) => Verdict::Answer(seen),
     }
 }
 

@@ -374,10 +374,15 @@ pub(crate) fn answer<B>(
 }
 
 fn stamp(headers: &mut HeaderMap, route: &Route, head: &Overhead) {
+    stamp_route(headers, route);
+    head.stamp(headers);
+}
+
+/// Who was asked, on every response to a request that reached a provider, or was meant to.
+fn stamp_route(headers: &mut HeaderMap, route: &Route) {
     headers.insert(PROVIDER, route.provider.id_header.clone());
     headers.insert(TARGET, route.target_header.clone());
     headers.insert(ATTEMPTS, HeaderValue::from_static("1"));
-    head.stamp(headers);
 }
 
 fn unreadable(route: &Route) -> Ended {
@@ -409,9 +414,7 @@ fn fault_response<B>(ended: Ended, context: &mut Context) -> Response<ReplyBody<
         route = record.route.clone();
     });
     if let Some(route) = route {
-        response.headers_mut().insert(PROVIDER, route.provider.id_header.clone());
-        response.headers_mut().insert(TARGET, route.target_header.clone());
-        response.headers_mut().insert(ATTEMPTS, HeaderValue::from_static("1"));
+        stamp_route(response.headers_mut(), &route);
     }
     context.close(outcome, status);
     response

@@ -21,8 +21,8 @@ const MAX_FIELDS: usize = 10_000;
 pub struct Envelope<'b> {
     body: &'b [u8],
     fields: Vec<Field>,
-    /// Where the members begin and end: just after `{` and at `}`.
-    inside: Range<usize>,
+    /// Where the members begin: just after `{`.
+    start: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -289,7 +289,7 @@ impl<'b> Envelope<'b> {
 
     /// Just before the closing brace's white space: where new members go.
     pub(crate) fn insertion_point(&self) -> usize {
-        self.fields.last().map_or(self.inside.start, |field| field.value.end)
+        self.fields.last().map_or(self.start, |field| field.value.end)
     }
 
     fn is_named(&self, field: &Field, name: &str) -> bool {
@@ -305,48 +305,31 @@ impl<'b> Envelope<'b> {
 fn scan_object<'b>(scanner: &mut Scanner<'b>) -> Result<Envelope<'b>, Problem> {
     scanner.skip_space();
     match scanner.peek() {
-        Some(b'{') => scanner.at += 1,
+        Some(b'{') => {}
         Some(_) => return Err(Problem::NotAnObject),
         None => return Err(Problem::Empty),
     }
-    let start = scanner.at;
-    let fields = scan_fields(scanner)?;
-    let inside = start..scanner.at - 1;
+    let start = scanner.at + 1;
+    let mut fields = Vec::with_capacity(16);
+    scanner.members(0, |name, inner| {
+        if fields.len() == MAX_FIELDS {
+            inner.at = name.start - 1;
+            return Err(Problem::TooManyFields(MAX_FIELDS));
+        }
+        let value = inner.at;
+        inner.skip_value(1)?;
+        fields.push(Field {
+            name: name.start..name.start + name.raw.len(),
+            value: value..inner.at,
+            escaped: name.escaped,
+        });
+        Ok(())
+    })?;
     scanner.skip_space();
     match scanner.peek() {
         Some(_) => Err(Problem::Trailing),
-        None => Ok(Envelope { body: scanner.bytes, fields, inside }),
+        None => Ok(Envelope { body: scanner.bytes, fields, start }),
     }
-}
-
-fn scan_fields(scanner: &mut Scanner<'_>) -> Result<Vec<Field>, Problem> {
-    let mut fields = Vec::with_capacity(16);
-    scanner.skip_space();
-    if scanner.peek() == Some(b'}') {
-        scanner.at += 1;
-        return Ok(fields);
-    }
-    loop {
-        scanner.skip_space();
-        if fields.len() == MAX_FIELDS {
-            return Err(Problem::TooManyFields(MAX_FIELDS));
-        }
-        fields.push(scan_field(scanner)?);
-        if scanner.next_or_close(b'}')? {
-            return Ok(fields);
-        }
-    }
-}
-
-fn scan_field(scanner: &mut Scanner<'_>) -> Result<Field, Problem> {
-    let name = scanner.name()?;
-    let start = scanner.at;
-    scanner.skip_value(1)?;
-    Ok(Field {
-        name: name.start..name.start + name.raw.len(),
-        value: start..scanner.at,
-        escaped: name.escaped,
-    })
 }
 
 fn malformed(body: &[u8], problem: Problem, offset: usize) -> Malformed {
