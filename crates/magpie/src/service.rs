@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use http::{Request, Response, header};
 use hyper::body::Incoming;
 use policy::Snapshot;
-use relay::{Fault, Language, Relay, ReplyBody, RequestId, Shed, access};
+use relay::{Fault, Language, Latch, Relay, ReplyBody, RequestId, access};
 use tokio::time::Instant;
 
 use crate::pages;
@@ -21,6 +21,8 @@ pub(crate) struct Service {
     snapshot: Arc<ArcSwap<Snapshot>>,
     relay: Relay<Rc<Network>>,
     state: Arc<pages::State>,
+    /// Set when running streams have to end.
+    shed: Rc<Latch>,
 }
 
 impl Service {
@@ -28,17 +30,14 @@ impl Service {
         snapshot: Arc<ArcSwap<Snapshot>>,
         relay: Relay<Rc<Network>>,
         state: Arc<pages::State>,
+        shed: Rc<Latch>,
     ) -> Self {
-        Self { snapshot, relay, state }
+        Self { snapshot, relay, state, shed }
     }
 
-    /// Answers a request. `shed` is set when the connection's streams have to end.
-    pub(crate) async fn answer(
-        &self,
-        request: Request<Incoming>,
-        shed: &Rc<Shed>,
-    ) -> Response<Body> {
-        let mut response = self.respond(request, shed).await;
+    /// Answers a request.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let mut response = self.respond(request).await;
         // The API has given its own already, which is also in the log.
         if !response.headers().contains_key("x-request-id") {
             let id = RequestId::new().to_header();
@@ -47,7 +46,7 @@ impl Service {
         response
     }
 
-    async fn respond(&self, request: Request<Incoming>, shed: &Rc<Shed>) -> Response<Body> {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
         let start = Instant::now();
         let snapshot = self.snapshot.load_full();
         let (parts, body) = request.into_parts();
@@ -60,7 +59,7 @@ impl Service {
         }
         let mut response = match access::is_api(parts.uri.path()) {
             true => {
-                let shed = Rc::clone(shed);
+                let shed = Rc::clone(&self.shed);
                 let request = relay::Request { parts, body, snapshot, start, shed };
                 // A box of its own: the connection would keep the room for it as long as it lives,
                 // and the request is done with it once its head is out.

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
@@ -14,7 +15,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use policy::Snapshot;
-use relay::{Recorder, Relay, Shed};
+use relay::{Latch, Recorder, Relay, Waiter};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -83,17 +84,20 @@ pub(crate) async fn serve(
     let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&network)));
     let relay = Relay::new(network, recorder);
     let snapshot = Arc::clone(&shared.snapshot);
-    let service = Rc::new(Service::new(snapshot, relay, Arc::clone(&shared.state)));
+    let stop = Stop::default();
+    let state = Arc::clone(&shared.state);
+    let service = Rc::new(Service::new(snapshot, relay, state, Rc::clone(&stop.shed)));
     let open = Rc::new(Cell::new(0));
-    let mut phase = shared.phase.clone();
+    let stopping = tokio::task::spawn_local(stop.clone().follow(shared.phase.clone()));
+    let mut draining = Waiter::new(Rc::clone(&stop.drain));
     loop {
         tokio::select! {
             biased;
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => accept(stream, &service, &shared, &open),
+                Ok((stream, _)) => accept(stream, &service, &shared, &stop, &open),
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
-            _ = phase.wait_for(|phase| *phase != Phase::Running) => break,
+            () = poll_fn(|cx| draining.poll(cx)) => break,
         }
     }
     drop(listener);
@@ -101,7 +105,35 @@ pub(crate) async fn serve(
     while open.get() > 0 {
         sleep(Duration::from_millis(5)).await;
     }
+    stopping.abort();
     Ok(())
+}
+
+/// How a worker's connections and streams learn that the process is stopping.
+#[derive(Clone, Default)]
+struct Stop {
+    /// Connections take no further request.
+    drain: Rc<Latch>,
+    /// Streams end.
+    shed: Rc<Latch>,
+}
+
+impl Stop {
+    /// Passes on how far stopping has come, until there is nobody left to say so.
+    async fn follow(self, mut phase: watch::Receiver<Phase>) {
+        loop {
+            let now = *phase.borrow_and_update();
+            if now != Phase::Running {
+                self.drain.set();
+            }
+            if now == Phase::Shedding {
+                self.shed.set();
+            }
+            if phase.changed().await.is_err() {
+                return;
+            }
+        }
+    }
 }
 
 async fn sweep(network: Rc<Network>) {
@@ -132,19 +164,25 @@ impl Drop for Counted {
     }
 }
 
-fn accept(stream: TcpStream, service: &Rc<Service>, shared: &Shared, open: &Rc<Cell<usize>>) {
+fn accept(
+    stream: TcpStream,
+    service: &Rc<Service>,
+    shared: &Shared,
+    stop: &Stop,
+    open: &Rc<Cell<usize>>,
+) {
     if shared.connections.load(Ordering::Relaxed) >= shared.max_connections {
         tokio::task::spawn_local(turn_away(stream));
         return;
     }
     let counted = Counted::new(open, &shared.connections);
     let service = Rc::clone(service);
-    let phase = shared.phase.clone();
+    let stopping = Waiter::new(Rc::clone(&stop.drain));
     tokio::task::spawn_local(async move {
         let _counted = counted;
         // Answers leave at once, each event when it is there.
         if stream.set_nodelay(true).is_ok() {
-            converse(stream, service, phase).await;
+            converse(stream, service, stopping).await;
         }
     });
 }
@@ -161,45 +199,37 @@ async fn turn_away(mut stream: TcpStream) {
     let _ = timeout(Duration::from_secs(1), stream.write_all(busy.as_bytes())).await;
 }
 
-/// Drives a connection, and tells it when the process is stopping. A macro, because the two kinds of
-/// connection share no trait.
-macro_rules! watched {
-    ($connection:ident, $phase:ident, $shed:ident) => {{
-        let mut phase = $phase;
-        loop {
-            tokio::select! {
-                biased;
-                // How a connection ends is the client's affair; what was under way is recorded.
-                _ = $connection.as_mut() => break,
-                changed = phase.changed() => match *phase.borrow() {
-                    _ if changed.is_err() => break,
-                    Phase::Running => {}
-                    Phase::Draining => $connection.as_mut().graceful_shutdown(),
-                    Phase::Shedding => {
-                        $shed.set();
-                        $connection.as_mut().graceful_shutdown();
-                    }
-                },
+/// Drives a connection to its end, and tells it once when the process is stopping. A macro, because
+/// the two kinds of connection share no trait.
+macro_rules! drive {
+    ($connection:ident, $stopping:ident) => {{
+        let mut told = false;
+        // How a connection ends is the client's affair; what was under way is recorded.
+        let _ = poll_fn(|cx| {
+            // The connection goes first: a request that is there already is read before it is told.
+            let mut ended = $connection.as_mut().poll(cx);
+            if ended.is_pending() && !told && $stopping.poll(cx).is_ready() {
+                told = true;
+                $connection.as_mut().graceful_shutdown();
+                ended = $connection.as_mut().poll(cx);
             }
-        }
+            ended
+        })
+        .await;
     }};
 }
 
 /// Serves one connection to its end.
-async fn converse(stream: TcpStream, service: Rc<Service>, phase: watch::Receiver<Phase>) {
+async fn converse(stream: TcpStream, service: Rc<Service>, mut stopping: Waiter) {
     let version = tokio::select! {
         version = timeout(HEAD_TIMEOUT, version_of(&stream)) => version.ok().flatten(),
-        () = last_chance(phase.clone()) => None,
+        () = last_chance(&mut stopping) => None,
     };
     let Some(version) = version else { return };
-    let shed = Rc::new(Shed::default());
-    let handler = {
-        let shed = Rc::clone(&shed);
-        service_fn(move |request| {
-            let (service, shed) = (Rc::clone(&service), Rc::clone(&shed));
-            async move { Ok::<_, Infallible>(service.answer(request, &shed).await) }
-        })
-    };
+    let handler = service_fn(move |request| {
+        let service = Rc::clone(&service);
+        async move { Ok::<_, Infallible>(service.answer(request).await) }
+    });
     let stream = Stalls::new(TokioIo::new(stream));
     match version {
         Version::Http1 => {
@@ -214,7 +244,7 @@ async fn converse(stream: TcpStream, service: Rc<Service>, phase: watch::Receive
                 .max_header_size(MAX_HEADER_BYTES as usize)
                 .serve_connection(stream, handler);
             let mut connection = std::pin::pin!(connection);
-            watched!(connection, phase, shed);
+            drive!(connection, stopping);
         }
         Version::Http2 => {
             let connection = http2::Builder::new(LocalExecutor)
@@ -226,15 +256,15 @@ async fn converse(stream: TcpStream, service: Rc<Service>, phase: watch::Receive
                 .keep_alive_interval(PING)
                 .serve_connection(stream, handler);
             let mut connection = std::pin::pin!(connection);
-            watched!(connection, phase, shed);
+            drive!(connection, stopping);
         }
     }
 }
 
 /// Ends when a connection that has asked for nothing has had the time to, after the process was
 /// told to stop.
-async fn last_chance(mut phase: watch::Receiver<Phase>) {
-    let _ = phase.wait_for(|phase| *phase != Phase::Running).await;
+async fn last_chance(stopping: &mut Waiter) {
+    poll_fn(|cx| stopping.poll(cx)).await;
     sleep(LAST_CHANCE).await;
 }
 

@@ -13,6 +13,7 @@ mod fault;
 mod gather;
 mod headers;
 mod intake;
+mod latch;
 mod models;
 mod other;
 mod pass;
@@ -22,12 +23,12 @@ mod reply;
 mod request_id;
 mod serve;
 mod settle;
-mod shed;
 mod tap;
 
 pub use access::Visitor;
 pub use fault::{Blame, Code, Fault, Language};
 pub use intake::{Endpoint, Operation, endpoint, wrong_method};
+pub use latch::{Latch, Waiter};
 pub use ports::{
     BoxError, Call, Failure, FailureKind, Outgoing, Recorder, UploadTooLarge, Upstream,
 };
@@ -35,4 +36,3 @@ pub use reply::ReplyBody;
 pub use request_id::RequestId;
 pub use serve::{Relay, Request};
 pub use settle::{Outcome, Record, Settlement};
-pub use shed::Shed;

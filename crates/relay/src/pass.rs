@@ -4,7 +4,6 @@
 //! them: the client's connection breaks off too, and no client takes the part for the whole.
 
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -14,9 +13,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use wire::dialects::openai_responses::Ending;
 
 use crate::gather::gather;
+use crate::latch::Waiter;
 use crate::ports::{Failure, FailureKind};
 use crate::settle::{Outcome, Settlement};
-use crate::shed::Shed;
 
 /// See the [module](self).
 pub(crate) struct Pass<B> {
@@ -25,7 +24,7 @@ pub(crate) struct Pass<B> {
     body: Option<B>,
     clocks: Clocks,
     start: Instant,
-    shed: Rc<Shed>,
+    shed: Waiter,
     timer: Pin<Box<Sleep>>,
     silent_since: Option<Instant>,
     /// The provider broke off: what it sent leaves first, then the connection.
@@ -51,7 +50,7 @@ where
         body: B,
         clocks: Clocks,
         start: Instant,
-        shed: Rc<Shed>,
+        shed: Waiter,
         ending: Option<Ending>,
         settlement: Settlement,
     ) -> Self {
@@ -103,7 +102,8 @@ where
         }
         match gathered.end {
             None if gathered.data.is_empty() => {
-                self.shed.wake_later(cx.waker());
+                // Its being set was looked at above; this is for the time until the next byte.
+                let _ = self.shed.poll(cx);
                 self.poll_clocks(cx)
             }
             None => Poll::Ready(Some(Ok(gathered.data))),

@@ -16,6 +16,7 @@ use crate::attempt::{self, Ended, Read, Verdict};
 use crate::fault::{Code, Fault, Language};
 use crate::headers::{JSON, is_event_stream, to_client, to_upstream};
 use crate::intake::{self, Endpoint, Operation};
+use crate::latch::{Latch, Waiter};
 use crate::models;
 use crate::pass::Pass;
 use crate::ports::{BoxError, Call, Failure, Outgoing, Recorder, Upstream};
@@ -23,7 +24,6 @@ use crate::prepare::{self, Ask};
 use crate::reply::ReplyBody;
 use crate::request_id::RequestId;
 use crate::settle::{Outcome, Settlement};
-use crate::shed::Shed;
 use crate::tap::{Rules, Tap};
 
 pub(crate) const PROVIDER: HeaderName = HeaderName::from_static("x-magpie-provider");
@@ -44,7 +44,7 @@ pub struct Request<B> {
     /// When it came.
     pub start: Instant,
     /// Set when running streams have to end, because the process is stopping.
-    pub shed: Rc<Shed>,
+    pub shed: Rc<Latch>,
 }
 
 /// The relay of one worker.
@@ -58,7 +58,7 @@ pub(crate) struct Context {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) start: Instant,
     pub(crate) language: Language,
-    pub(crate) shed: Rc<Shed>,
+    pub(crate) shed: Rc<Latch>,
     pub(crate) settlement: Settlement,
 }
 
@@ -313,7 +313,7 @@ where
         asked: context.start + head.before,
         hide_usage: ask.hide_usage,
         language: context.language,
-        shed: Rc::clone(&context.shed),
+        shed: Waiter::new(Rc::clone(&context.shed)),
     };
     let body = ReplyBody::tap(Tap::new(body, rules, context.take_settlement()));
     let mut response = Response::new(body);
@@ -342,7 +342,7 @@ where
 {
     context.settlement.note(|record| record.status = parts.status.as_u16());
     let settlement = context.take_settlement();
-    let shed = Rc::clone(&context.shed);
+    let shed = Waiter::new(Rc::clone(&context.shed));
     let pass = Pass::new(begun, rest, route.clocks, context.start, shed, ending, settlement);
     let mut response = Response::new(ReplyBody::pass(pass));
     *response.status_mut() = parts.status;

@@ -7,7 +7,6 @@
 
 use std::ops::Range;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -23,9 +22,9 @@ use wire::sse::{Event, Framer, events};
 use crate::attempt::{Ended, error_event, first_event};
 use crate::fault::{Code, Fault, Language};
 use crate::gather::gather;
+use crate::latch::Waiter;
 use crate::ports::Failure;
 use crate::settle::{Outcome, Settlement};
-use crate::shed::Shed;
 
 /// Bytes of one event under way that are held back; a larger event is passed on in parts.
 const TAIL: usize = 64 << 10;
@@ -45,7 +44,7 @@ pub(crate) struct Rules {
     pub(crate) hide_usage: bool,
     pub(crate) language: Language,
     /// Set when running streams have to end, because the process is stopping.
-    pub(crate) shed: Rc<Shed>,
+    pub(crate) shed: Waiter,
 }
 
 /// See the [module](self).
@@ -125,7 +124,8 @@ where
             }
             let gathered = gather(body, cx);
             if gathered.data.is_empty() && gathered.end.is_none() {
-                self.rules.shed.wake_later(cx.waker());
+                // Its being set was looked at above; this is for the time until the next event.
+                let _ = self.rules.shed.poll(cx);
                 return self.poll_clocks(cx);
             }
             let mut out = self.pass(gathered.data);

@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
-use relay::{Relay, ReplyBody, Shed};
+use relay::{Latch, Relay, ReplyBody};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::time::Instant;
@@ -39,7 +39,7 @@ pub(crate) fn chat(source: &Source, model: &str, prompt: &str) -> Result<ExitCod
         let network = Network::new(Arc::new(TlsConfigs::default()));
         let relay = Relay::new(Rc::new(network), Rc::new(Silence));
         let body = Full::from(ask.to_string());
-        let shed = Rc::new(Shed::default());
+        let shed = Rc::new(Latch::default());
         let request = relay::Request { parts, body, snapshot, start: Instant::now(), shed };
         print(relay.serve(request).await).await
     })

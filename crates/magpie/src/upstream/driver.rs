@@ -19,6 +19,11 @@ pub(super) struct Driver {
     connection: Option<Connection>,
     signal: Arc<Signal>,
     waker: Waker,
+    /// The task that waits, as the signal has it.
+    task: Waker,
+    /// What waited had nothing to go on with, and nothing has happened since unless the signal says
+    /// so.
+    quiet: bool,
 }
 
 struct Signal {
@@ -51,7 +56,13 @@ impl Driver {
             task: Mutex::new(Waker::noop().clone()),
         });
         let waker = Waker::from(Arc::clone(&signal));
-        Self { connection: Some(connection), signal, waker }
+        Self {
+            connection: Some(connection),
+            signal,
+            waker,
+            task: Waker::noop().clone(),
+            quiet: false,
+        }
     }
 
     /// Whether the connection has not ended.
@@ -67,9 +78,12 @@ impl Driver {
         cx: &mut Context<'_>,
         mut waiting: impl FnMut(Option<hyper::Error>) -> Poll<T>,
     ) -> Poll<T> {
-        {
+        if !self.task.will_wake(cx.waker()) {
+            self.task.clone_from(cx.waker());
             let mut task = self.signal.task.lock().unwrap_or_else(PoisonError::into_inner);
             task.clone_from(cx.waker());
+        } else if self.quiet && !self.signal.happened.load(Ordering::Acquire) {
+            return Poll::Pending;
         }
         self.signal.polling.store(true, Ordering::Release);
         let result = loop {
@@ -82,7 +96,14 @@ impl Driver {
             }
         };
         self.signal.polling.store(false, Ordering::Release);
+        self.quiet = result.is_pending();
         result
+    }
+
+    /// Lets the connection notice what has happened to it.
+    pub(super) fn look(&mut self, cx: &mut Context<'_>) {
+        let _ = self.poll(cx, |_| Poll::<()>::Pending);
+        self.quiet = false;
     }
 
     /// Lets the connection read and write what it can.

@@ -27,6 +27,8 @@ use super::pool::Pool;
 
 /// The most that is read ahead of what was passed on; see the bound on buffered bytes per stream.
 const READ_AHEAD: usize = 64 << 10;
+/// Bytes that are cheaper to copy than to keep a buffer for.
+const FEW: usize = 2 << 10;
 /// The head of a reply.
 const MAX_HEADERS: usize = 200;
 
@@ -55,7 +57,7 @@ impl Http1 {
 
     /// Whether an idle connection is still open, as far as can be seen.
     pub(super) fn is_alive(&mut self, cx: &mut Context<'_>) -> bool {
-        let _ = self.driver.poll(cx, |_| Poll::<()>::Pending);
+        self.driver.look(cx);
         self.driver.is_open() && self.sender.is_ready()
     }
 }
@@ -189,6 +191,12 @@ impl std::fmt::Display for Chain<'_> {
     }
 }
 
+/// Bytes that share no memory with the buffer they were read into, if they are few. Events are:
+/// with one of them still held, the connection would have to take a new buffer for the next.
+fn let_go(data: Bytes) -> Bytes {
+    if data.len() <= FEW { Bytes::copy_from_slice(&data) } else { data }
+}
+
 /// The body of a reply, and the connection it comes from.
 pub(crate) struct Http1Body {
     incoming: Incoming,
@@ -226,7 +234,7 @@ impl Body for Http1Body {
         };
         match frame {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame.map_data(let_go)))),
             Poll::Ready(Some(Err(fault))) => {
                 self.connection = None;
                 Poll::Ready(Some(Err(Failure::new(FailureKind::Cut, Chain(&fault)))))

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body::Body;
 use policy::{Environment, Snapshot};
 use providers::Profile;
-use relay::{Failure, Record, Recorder, Relay, ReplyBody, Shed};
+use relay::{Failure, Latch, Record, Recorder, Relay, ReplyBody};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -69,7 +69,7 @@ pub(crate) struct World {
     pub(crate) upstream: Rc<Scripted>,
     log: Rc<Log>,
     pub(crate) snapshot: Arc<Snapshot>,
-    pub(crate) shed: Rc<Shed>,
+    pub(crate) shed: Rc<Latch>,
 }
 
 impl World {
