@@ -75,7 +75,12 @@ class Server:
 def start_magpie(program, config, folder, name="magpie"):
     """Starts Magpie on a free port with a configuration (JSON is YAML)."""
     file = Path(folder) / f"{name}.yaml"
-    file.write_text(json.dumps({"listen": "127.0.0.1:0"} | config, indent=2))
+    own = {
+        "listen": "127.0.0.1:0",
+        "data": str(Path(folder) / f"{name}-data"),
+        "admin": {"enabled": False},
+    }
+    file.write_text(json.dumps(own | config, indent=2))
     return Server(name, [program, "--config", file], Path(folder) / f"{name}.log")
 
 

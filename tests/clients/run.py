@@ -42,7 +42,7 @@ BASE, AUTOCODER, LLAMA, NODE = "base", "autocoder", "llama", "node"
 # What can be run: its environments beside the base, its files, its limit in seconds.
 SUITES = {
     "openai": ([], ["test_openai_chat.py", "test_openai_rest.py", "test_openai_faults.py",
-                    "test_openai_fidelity.py"], 180),
+                    "test_openai_fidelity.py", "test_openai_keys.py"], 180),
     "node": ([NODE], ["openai.test.mjs"], 120),
     "curl": ([], ["test_curl.py"], 90),
     "langchain": ([], ["test_langchain.py"], 60),

@@ -5,6 +5,7 @@
 
 mod bench;
 mod generate;
+mod prices;
 mod run;
 mod tidy;
 
@@ -18,6 +19,8 @@ usage: cargo xtask VERB
   ci                           what has to pass before a change lands: format, lints, tidy, test
   gen [--check]                write the generated files, or only say whether they are fresh
   tidy                         the house rules
+  prices --litellm FILE --models-dev FILE
+                               the table of prices, from two public ones and prices.yaml
   bench [--quick] [--gate]     CPU, memory and delays beside nginx (see bench --help)
 ";
 
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
         Some("ci") => run::ci(),
         Some("gen") => generate::run(flag("--check")),
         Some("tidy") => tidy::run(),
+        Some("prices") => prices::run(rest),
         Some("bench") => bench::run(rest),
         _ => Err(String::from(USAGE)),
     };

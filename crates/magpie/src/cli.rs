@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::{KeysCommand, UsageQuestion};
 use crate::version::VERSION;
 
 /// Magpie (鹊桥): one OpenAI-compatible API in front of every AI provider.
@@ -50,6 +51,14 @@ pub(crate) enum Command {
         /// What to ask.
         prompt: String,
     },
+    /// Make, list, rotate and revoke virtual keys.
+    Keys {
+        /// What to do.
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+    /// Show what was used and what it cost.
+    Usage(UsageQuestion),
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
     /// Print the version.

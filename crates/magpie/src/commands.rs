@@ -9,8 +9,12 @@ use crate::configuration::Source;
 use crate::version::VERSION;
 
 mod chat;
+mod keys;
+mod usage;
 
 pub(crate) use chat::chat;
+pub(crate) use keys::{KeysCommand, keys};
+pub(crate) use usage::{UsageQuestion, usage};
 
 type Outcome = Result<ExitCode, String>;
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use policy::{Config, Environment, Place, Problem, Snapshot};
 
+use crate::books::has_stored_keys;
+
 /// The file that is read when none is named.
 const USUAL: &str = "magpie.yaml";
 /// The largest file that is read.
@@ -57,7 +59,7 @@ impl Source {
         let profiles = providers::builtin()
             .map_err(|fault| vec![Problem::new(Place::NONE, fault.to_string(), "rebuild")])?;
         let config: Config = policy::load(text, &self.environment)?;
-        policy::build(&config, &profiles, &self.environment)
+        policy::build_beside(&config, &profiles, &self.environment, &has_stored_keys)
     }
 
     /// Reads the file and resolves it.

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,21 +11,29 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use notify::{RecursiveMode, Watcher};
-use policy::{Problem, Settings, Snapshot};
-use relay::Recorder;
+use ledger::Ledger;
+use policy::{Settings, Snapshot};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
+use crate::alerts::{Alerts, Postman, alerts};
+use crate::books::Books;
 use crate::configuration::Source;
+use crate::data::Data;
 use crate::limits::max_connections;
-use crate::log::{LogRecorder, RequestLog, Silence, note};
+use crate::listener::Tls;
+use crate::live::Reloaded;
+use crate::log::{RequestLog, note};
+use crate::office::Office;
 use crate::pages::State;
-use crate::upstream::TlsConfigs;
+use crate::reading::Reading;
+use crate::recording::Recording;
+use crate::upstream::{Network, TlsConfigs};
 use crate::version::VERSION;
+use crate::watching;
 use crate::worker::{self, Phase, Shared};
 
 /// Connections that may wait to be accepted.
@@ -46,29 +55,45 @@ pub(crate) fn run(source: Source) -> Result<ExitCode, String> {
     for warning in &snapshot.warnings {
         note(&format!("warning: {warning}"));
     }
-    let settings = snapshot.settings.clone();
+    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+    let settings = snapshot.load().settings.clone();
+    let books = Books::open(&snapshot)?;
+    let data = books.data.as_ref().map(Data::folder);
+    let https = open_tls(settings.tls.as_ref(), data)?;
     let (listeners, address) = listen(&settings)
         .map_err(|fault| format!("cannot listen on {}: {fault}", settings.listen))?;
     let log = RequestLog::start(settings.log_format).map_err(|fault| fault.to_string())?;
-    let banner = banner(&snapshot, &source, address, listeners.len());
+    let (reload, reloads) = mpsc::channel(1);
+    let office = Office::open(&settings, &books, &snapshot, &source, reload)?;
+    books.restore(&snapshot.load())?;
+    let banner = banner(&snapshot.load(), &source, address, listeners.len(), office.address());
     let (phase, watching) = watch::channel(Phase::Running);
     let shared = Shared {
-        max_connections: max_connections(snapshot.limits.connections),
-        snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+        max_connections: max_connections(snapshot.load().limits.connections),
+        snapshot,
         state: Arc::new(State::default()),
         tls: Arc::new(TlsConfigs::default()),
+        https,
+        gate: Arc::clone(&books.gate),
         phase: watching,
         connections: Arc::new(AtomicUsize::new(0)),
     };
-    let (ended, mut early) = mpsc::channel(1);
-    let workers = start(listeners, &shared, &settings, &log, &ended)?;
-    let runtime = Builder::new_current_thread().enable_all().build();
+    let (alerts, postman) = alerts();
+    let (ended, early) = mpsc::channel(1);
+    let workers = start(listeners, &shared, &settings, &books, &log, &alerts, &ended)?;
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     let runtime = runtime.map_err(|fault| fault.to_string())?;
-    let result = runtime.block_on(control(source, &shared, &phase, workers, &mut early, &banner));
+    let control = Control { source, settings, shared, phase, early, reloads, office, postman };
+    let result = runtime.block_on(control.run(&books, workers, &banner));
     // A worker that could not be ended is not waited for.
     runtime.shutdown_background();
     log.finish();
+    books.close();
     result.map(|()| ExitCode::SUCCESS).map_err(|fault| fault.to_string())
+}
+
+fn open_tls(tls: Option<&policy::tls::Tls>, data: Option<&Path>) -> Result<Option<Tls>, String> {
+    tls.map(|tls| Tls::open(tls, data).map_err(|fault| format!("tls: {fault}"))).transpose()
 }
 
 /// One listener a worker, all on the same address.
@@ -106,19 +131,24 @@ fn start(
     listeners: Vec<TcpListener>,
     shared: &Shared,
     settings: &Settings,
+    books: &Books,
     log: &RequestLog,
+    alerts: &Alerts,
     ended: &mpsc::Sender<()>,
 ) -> Result<Vec<Worker>, String> {
     let mut workers = Vec::new();
     for (number, listener) in listeners.into_iter().enumerate() {
         let shared = shared.clone();
-        let recorder = settings.log_requests.then(|| log.recorder());
+        let log = settings.log_requests.then(|| log.recorder());
+        let journal = books.ledger.as_ref().map(Ledger::writer).transpose();
+        let journal = journal.map_err(|fault| format!("the ledger: {fault}"))?;
+        let (alerts, sync) = (alerts.clone(), settings.ledger.sync);
         let ended = TellsEnd(ended.clone());
         let worker = thread::Builder::new()
             .name(format!("magpie-{number}"))
             .spawn(move || {
                 let _ended = ended;
-                work(listener, shared, recorder)
+                work(listener, shared, Recording::new(journal, log, alerts, sync))
             })
             .map_err(|fault| fault.to_string())?;
         workers.push(worker);
@@ -135,66 +165,92 @@ impl Drop for TellsEnd {
     }
 }
 
-fn work(listener: TcpListener, shared: Shared, recorder: Option<LogRecorder>) -> io::Result<()> {
-    let recorder: Rc<dyn Recorder> = match recorder {
-        Some(recorder) => Rc::new(recorder),
-        None => Rc::new(Silence),
-    };
+fn work(listener: TcpListener, shared: Shared, recording: Recording) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(worker::serve(listener, shared, recorder))
+    runtime.block_on(worker::serve(listener, shared, Rc::new(recording)))
 }
 
-/// Waits for signals and changes; returns when every worker has ended.
-async fn control(
+/// What the main thread holds on to while the workers serve.
+struct Control {
     source: Source,
-    shared: &Shared,
-    phase: &watch::Sender<Phase>,
-    workers: Vec<Worker>,
-    early: &mut mpsc::Receiver<()>,
-    banner: &str,
-) -> io::Result<()> {
-    let settings = &shared.snapshot.load().settings.clone();
-    let mut stop = Stop::new()?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let (changed, mut changes) = mpsc::channel(1);
-    let _watcher = watch_file(&source, changed);
-    let mut current = source.text().unwrap_or_default();
-    // Whoever reads this may send signals.
-    let _ = io::stdout().write_all(banner.as_bytes());
-    loop {
-        tokio::select! {
-            _ = stop.wait() => break,
-            // One worker less would serve on in part, unseen: stopping lets it be started again.
-            _ = early.recv() => {
-                note("a worker has ended unexpectedly");
-                break;
-            }
-            _ = hangup.recv() => reload(&source, source.text(), shared, settings, &mut current),
-            Some(()) = changes.recv() => {
-                // A file that is being written reads as a part of itself, and an empty one would
-                // do. If this was a part, the rest is another change, which is still to be told.
-                let seen = source.text();
-                sleep(SETTLE).await;
-                if seen == source.text() && seen.as_ref() != Ok(&current) {
-                    reload(&source, seen, shared, settings, &mut current);
+    /// Those that the process was started with.
+    settings: Settings,
+    shared: Shared,
+    phase: watch::Sender<Phase>,
+    /// A worker has ended.
+    early: mpsc::Receiver<()>,
+    /// Wishes of the admin API for the configuration to be read again.
+    reloads: mpsc::Receiver<oneshot::Sender<Reloaded>>,
+    office: Office,
+    postman: Postman,
+}
+
+impl Control {
+    /// Waits for signals and changes; returns when every worker has ended.
+    async fn run(self, books: &Books, workers: Vec<Worker>, banner: &str) -> io::Result<()> {
+        let Self { source, settings, shared, phase, mut early, mut reloads, office, postman } =
+            self;
+        let mut stop = Stop::new()?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let (changed, mut changes) = mpsc::channel(1);
+        let folder = source.path.as_deref().and_then(watching::folder);
+        let _watcher = folder.and_then(|folder| watching::watch(vec![folder], changed));
+        if let Some(https) = &shared.https {
+            tokio::spawn(https.clone().keep());
+        }
+        let network = Rc::new(Network::new(Arc::clone(&shared.tls)));
+        tokio::task::spawn_local(postman.run(Rc::clone(&network)));
+        tokio::task::spawn_local(Arc::clone(&books.jwks).run(network));
+        office.begin(Arc::clone(&books.gate.directory));
+        let jwks = Arc::clone(&books.jwks);
+        let reading = Reading { source, settings, shared, jwks };
+        let mut current = reading.source.text().unwrap_or_default();
+        // Whoever reads this may send signals.
+        let _ = io::stdout().write_all(banner.as_bytes());
+        loop {
+            tokio::select! {
+                _ = stop.wait() => break,
+                // One worker less would serve on in part, unseen: stopping lets it be started again.
+                _ = early.recv() => {
+                    note("a worker has ended unexpectedly");
+                    break;
+                }
+                _ = hangup.recv() => {
+                    let _ = reading.again(reading.source.text(), &mut current);
+                }
+                Some(answer) = reloads.recv() => {
+                    let read = reading.again(reading.source.text(), &mut current);
+                    let _ = answer.send(read);
+                }
+                Some(()) = changes.recv() => {
+                    // A file that is being written reads as a part of itself, and an empty one
+                    // would do. If this was a part, the rest is another change, still to be told.
+                    let seen = reading.source.text();
+                    sleep(SETTLE).await;
+                    if seen == reading.source.text() && seen.as_ref() != Ok(&current) {
+                        let _ = reading.again(seen, &mut current);
+                    }
                 }
             }
         }
-    }
-    note("stopping: running answers may finish");
-    shared.state.stop();
-    let _ = phase.send(Phase::Draining);
-    let mut ended = tokio::task::spawn_blocking(move || join(workers));
-    tokio::select! {
-        result = &mut ended => return result.unwrap_or_else(|fault| Err(io::Error::other(fault))),
-        () = sleep(shared.snapshot.load().settings.grace) => {}
-        _ = stop.wait() => {}
-    }
-    let _ = phase.send(Phase::Shedding);
-    match timeout(LAST_WORDS, ended).await {
-        Ok(result) => result.unwrap_or_else(|fault| Err(io::Error::other(fault))),
-        // What still hangs on now ends with the process.
-        Err(_) => Ok(()),
+        let shared = &reading.shared;
+        note("stopping: running answers may finish");
+        shared.state.stop();
+        let _ = phase.send(Phase::Draining);
+        let mut ended = tokio::task::spawn_blocking(move || join(workers));
+        tokio::select! {
+            result = &mut ended => {
+                return result.unwrap_or_else(|fault| Err(io::Error::other(fault)));
+            }
+            () = sleep(shared.snapshot.load().settings.grace) => {}
+            _ = stop.wait() => {}
+        }
+        let _ = phase.send(Phase::Shedding);
+        match timeout(LAST_WORDS, ended).await {
+            Ok(result) => result.unwrap_or_else(|fault| Err(io::Error::other(fault))),
+            // What still hangs on now ends with the process.
+            Err(_) => Ok(()),
+        }
     }
 }
 
@@ -225,73 +281,14 @@ impl Stop {
     }
 }
 
-/// Says when something happens in the file's folder: a rename over the file, as editors and
-/// Kubernetes do it, is not seen by watching the file itself.
-fn watch_file(source: &Source, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
-    let path = std::path::absolute(source.path.as_ref()?).ok()?;
-    let folder = path.parent()?.to_owned();
-    let told = move |event: notify::Result<notify::Event>| {
-        // A full queue means that a reload is due anyway.
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            let _ = changed.try_send(());
-        }
-    };
-    let watcher = notify::recommended_watcher(told).and_then(|mut watcher| {
-        watcher.watch(&folder, RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
-    match watcher {
-        Ok(watcher) => Some(watcher),
-        Err(fault) => {
-            note(&format!(
-                "cannot watch {}: {fault}; send SIGHUP after a change",
-                folder.display()
-            ));
-            None
-        }
-    }
-}
-
-/// Swaps the configuration whole, or keeps the one there is.
-fn reload(
-    source: &Source,
-    text: Result<String, Vec<Problem>>,
-    shared: &Shared,
-    settings: &Settings,
-    current: &mut String,
-) {
-    let read = text.and_then(|text| {
-        current.clone_from(&text);
-        source.resolve(&text)
-    });
-    match read {
-        Ok(snapshot) => {
-            let fixed =
-                |settings: &Settings| Settings { grace: Duration::ZERO, ..settings.clone() };
-            let connections = snapshot.limits.connections;
-            if fixed(&snapshot.settings) != fixed(settings)
-                || connections != shared.snapshot.load().limits.connections
-            {
-                note("listen, workers, log and limits.connections take a restart");
-            }
-            for warning in &snapshot.warnings {
-                note(&format!("warning: {warning}"));
-            }
-            let models = snapshot.models().len();
-            let providers = snapshot.providers.len();
-            shared.snapshot.store(Arc::new(snapshot));
-            shared.tls.forget();
-            note(&format!("configuration read: {providers} providers, {models} models"));
-        }
-        Err(problems) => {
-            note("the new configuration is not used, the one before stays:");
-            let _ = io::stderr().write_all(source.report(&problems).as_bytes());
-        }
-    }
-}
-
 /// What is served, where, and a line to paste.
-fn banner(snapshot: &Snapshot, source: &Source, address: SocketAddr, workers: usize) -> String {
+fn banner(
+    snapshot: &Snapshot,
+    source: &Source,
+    address: SocketAddr,
+    workers: usize,
+    admin: Option<SocketAddr>,
+) -> String {
     let origin = source
         .path
         .as_ref()
@@ -305,6 +302,11 @@ fn banner(snapshot: &Snapshot, source: &Source, address: SocketAddr, workers: us
         })
         .collect();
     let default = snapshot.default_route();
+    let admin = match admin {
+        Some(admin) => format!("  admin API      http://{admin}/admin/v1\n"),
+        None => String::new(),
+    };
+    let scheme = if snapshot.settings.tls.is_some() { "https" } else { "http" };
     let hint = match snapshot.real_providers().next() {
         Some(_) => "",
         None => {
@@ -313,9 +315,9 @@ fn banner(snapshot: &Snapshot, source: &Source, address: SocketAddr, workers: us
         }
     };
     format!(
-        "Magpie {VERSION} on http://{address}  (API /v1, docs /docs, {workers} workers, from {origin})\n\
-         {}\n  default        {}/{}\n{hint}\n  Try it:\n    \
-         curl http://{address}/v1/chat/completions -H 'content-type: application/json' \\\n      \
+        "Magpie {VERSION} on {scheme}://{address}  (API /v1, docs /docs, {workers} workers, from {origin})\n\
+         {}\n  default        {}/{}\n{admin}{hint}\n  Try it:\n    \
+         curl {scheme}://{address}/v1/chat/completions -H 'content-type: application/json' \\\n      \
          -d '{{\"model\": \"echo\", \"messages\": [{{\"role\": \"user\", \"content\": \"hello\"}}]}}'\n\n",
         providers.join("\n"),
         default.provider.id,

@@ -12,7 +12,8 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, SystemTime};
 
 use policy::config::LogFormat;
-use relay::{Record, Recorder};
+use policy::directory::Kind;
+use relay::{Provenance, Record};
 use wire::splice::quoted;
 
 /// Records that wait to be written: a second of a busy machine. A record is some 300 bytes.
@@ -83,8 +84,9 @@ pub(crate) struct LogRecorder {
     writer: Thread,
 }
 
-impl Recorder for LogRecorder {
-    fn record(&self, record: Record) {
+impl LogRecorder {
+    /// Leaves a record to be written. Never waits.
+    pub(crate) fn record(&self, record: Record) {
         let mut records = self.queue.records.lock().unwrap_or_else(PoisonError::into_inner);
         if records.len() >= QUEUE {
             self.queue.lost.fetch_add(1, Ordering::Relaxed);
@@ -96,13 +98,6 @@ impl Recorder for LogRecorder {
             self.writer.unpark();
         }
     }
-}
-
-/// Records nothing: for when requests are not logged.
-pub(crate) struct Silence;
-
-impl Recorder for Silence {
-    fn record(&self, _: Record) {}
 }
 
 fn write_until_over(queue: &Queue, json: bool) {
@@ -157,13 +152,22 @@ fn write_json(text: &mut String, record: &Record) {
         let upstream = &route.upstream_json;
         let _ = write!(text, r#","provider":{provider},"upstream_model":{upstream}"#);
     }
+    for kind in Kind::CALLERS {
+        if let Some(level) = record.caller.chain().level(kind) {
+            let _ = write!(text, r#","{}":{}"#, kind.word(), quoted(&level.holder.name));
+        }
+    }
     if let Some(fault) = record.fault {
         let _ = write!(text, r#","error":"{fault}""#);
+    }
+    if let Some(charge) = &record.charge {
+        let _ = write!(text, r#","cost":"{}""#, charge.money);
     }
     if let Some(usage) = record.usage {
         let _ = write!(
             text,
-            r#","input_tokens":{},"cached_tokens":{},"output_tokens":{},"reasoning_tokens":{}"#,
+            r#","usage":"{}","input_tokens":{},"cached_tokens":{},"output_tokens":{},"reasoning_tokens":{}"#,
+            record.provenance.word(),
             usage.input_total(),
             usage.cached_read,
             usage.output_total(),
@@ -195,7 +199,15 @@ fn write_text(text: &mut String, record: &Record) {
         let _ = write!(text, ", first event {:?}", rounded(first));
     }
     if let Some(usage) = record.usage {
-        let _ = write!(text, ", {} + {} tokens", usage.input_total(), usage.output_total());
+        let about = if record.provenance == Provenance::Estimated { "about " } else { "" };
+        let (input, output) = (usage.input_total(), usage.output_total());
+        let _ = write!(text, ", {about}{input} + {output} tokens");
+    }
+    if let Some(charge) = &record.charge {
+        let _ = write!(text, ", {}", charge.money);
+    }
+    if let Some(level) = record.caller.chain().level(Kind::Key) {
+        let _ = write!(text, ", by {}", quoted(&level.holder.name));
     }
     if let Some(fault) = record.fault {
         let _ = write!(text, ", {fault}");

@@ -1,17 +1,31 @@
 //! The binary: the command line, and the wiring of everything else.
 
+mod admin;
+mod alerts;
+mod books;
+mod callers;
 mod cli;
 mod commands;
 mod configuration;
 mod control;
+mod data;
+mod jwks;
 mod limits;
+mod listener;
+mod live;
 mod local;
 mod log;
+mod office;
 mod pages;
+mod reading;
+mod recording;
+mod reports;
 mod service;
 mod stalls;
+mod tokens;
 mod upstream;
 mod version;
+mod watching;
 mod worker;
 
 use std::process::ExitCode;
@@ -35,6 +49,8 @@ fn main() -> ExitCode {
         Command::Providers => commands::providers(&source),
         Command::Models => commands::models(&source),
         Command::Chat { model, prompt } => commands::chat(&source, &model, &prompt),
+        Command::Keys { command } => commands::keys(&source, command),
+        Command::Usage(question) => commands::usage(&source, &question),
         Command::Schema => commands::schema(),
         Command::Version => commands::version(),
     };

@@ -10,6 +10,7 @@ use policy::Snapshot;
 use relay::{Fault, Language, Latch, Relay, ReplyBody, RequestId, access};
 use tokio::time::Instant;
 
+use crate::listener::Peer;
 use crate::pages;
 use crate::upstream::{Network, NetworkBody};
 
@@ -35,9 +36,9 @@ impl Service {
         Self { snapshot, relay, state, shed }
     }
 
-    /// Answers a request.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let mut response = self.respond(request).await;
+    /// Answers a request of a client.
+    pub(crate) async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+        let mut response = self.respond(request, peer).await;
         // The API has given its own already, which is also in the log.
         if !response.headers().contains_key("x-request-id") {
             let id = RequestId::new().to_header();
@@ -46,7 +47,7 @@ impl Service {
         response
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn respond(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
         let start = Instant::now();
         let snapshot = self.snapshot.load_full();
         let (parts, body) = request.into_parts();
@@ -60,7 +61,8 @@ impl Service {
         let mut response = match access::is_api(parts.uri.path()) {
             true => {
                 let shed = Rc::clone(&self.shed);
-                let request = relay::Request { parts, body, snapshot, start, shed };
+                let address = Some(peer.address.ip());
+                let request = relay::Request { parts, body, snapshot, start, address, shed };
                 // A box of its own: the connection would keep the room for it as long as it lives,
                 // and the request is done with it once its head is out.
                 Box::pin(self.relay.serve(request)).await

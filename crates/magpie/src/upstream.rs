@@ -11,6 +11,7 @@ mod eyeballs;
 mod h1;
 mod h2;
 mod pool;
+mod post;
 mod tls;
 
 use std::pin::Pin;
@@ -27,7 +28,8 @@ use tokio::time::{Instant, timeout};
 
 use connect::{Connection, Connector};
 use pool::Pools;
-pub(crate) use tls::TlsConfigs;
+pub(crate) use post::post_json;
+pub(crate) use tls::{TlsConfigs, client_config};
 
 /// How soon after sending on a used connection its end means that the provider had closed it while
 /// it was idle, and never saw the request. Longer ago, the provider may have worked on it, and

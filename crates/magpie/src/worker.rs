@@ -15,12 +15,13 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use policy::Snapshot;
-use relay::{Latch, Recorder, Relay, Waiter};
-use tokio::io::AsyncWriteExt;
+use relay::{Gate, Latch, Recorder, Relay, Waiter};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use crate::listener::{Peer, Tls};
 use crate::local::LocalExecutor;
 use crate::pages::State;
 use crate::service::Service;
@@ -66,6 +67,10 @@ pub(crate) struct Shared {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) state: Arc<State>,
     pub(crate) tls: Arc<TlsConfigs>,
+    /// HTTPS on the listener; `None` for clear text.
+    pub(crate) https: Option<Tls>,
+    /// Who may call.
+    pub(crate) gate: Arc<Gate>,
     pub(crate) phase: watch::Receiver<Phase>,
     /// Client connections open in all workers.
     pub(crate) connections: Arc<AtomicUsize>,
@@ -82,7 +87,7 @@ pub(crate) async fn serve(
     let listener = TcpListener::from_std(listener)?;
     let network = Rc::new(Network::new(Arc::clone(&shared.tls)));
     let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&network)));
-    let relay = Relay::new(network, recorder);
+    let relay = Relay::new(network, recorder, Arc::clone(&shared.gate));
     let snapshot = Arc::clone(&shared.snapshot);
     let stop = Stop::default();
     let state = Arc::clone(&shared.state);
@@ -94,7 +99,7 @@ pub(crate) async fn serve(
         tokio::select! {
             biased;
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => accept(stream, &service, &shared, &stop, &open),
+                Ok((stream, address)) => accept(stream, Peer::new(address), &service, &shared, &stop, &open),
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
             () = poll_fn(|cx| draining.poll(cx)) => break,
@@ -166,25 +171,36 @@ impl Drop for Counted {
 
 fn accept(
     stream: TcpStream,
+    peer: Peer,
     service: &Rc<Service>,
     shared: &Shared,
     stop: &Stop,
     open: &Rc<Cell<usize>>,
 ) {
     if shared.connections.load(Ordering::Relaxed) >= shared.max_connections {
-        tokio::task::spawn_local(turn_away(stream));
+        // Who is shaking hands does not understand clear text, and doing it costs too much.
+        if shared.https.is_none() {
+            tokio::task::spawn_local(turn_away(stream));
+        }
+        return;
+    }
+    // Answers leave at once, each event when it is there.
+    if stream.set_nodelay(true).is_err() {
         return;
     }
     let counted = Counted::new(open, &shared.connections);
     let service = Rc::clone(service);
     let stopping = Waiter::new(Rc::clone(&stop.drain));
-    tokio::task::spawn_local(async move {
-        let _counted = counted;
-        // Answers leave at once, each event when it is there.
-        if stream.set_nodelay(true).is_ok() {
-            converse(stream, service, stopping).await;
-        }
-    });
+    match shared.https.clone() {
+        None => tokio::task::spawn_local(async move {
+            let _counted = counted;
+            in_clear_text(stream, peer, service, stopping).await;
+        }),
+        Some(https) => tokio::task::spawn_local(async move {
+            let _counted = counted;
+            over_tls(https, stream, peer, service, stopping).await;
+        }),
+    };
 }
 
 /// Says that there are too many connections, where that costs nothing.
@@ -219,16 +235,51 @@ macro_rules! drive {
     }};
 }
 
-/// Serves one connection to its end.
-async fn converse(stream: TcpStream, service: Rc<Service>, mut stopping: Waiter) {
+/// Serves a connection whose first bytes say what is spoken.
+async fn in_clear_text(stream: TcpStream, peer: Peer, service: Rc<Service>, mut stopping: Waiter) {
     let version = tokio::select! {
         version = timeout(HEAD_TIMEOUT, version_of(&stream)) => version.ok().flatten(),
         () = last_chance(&mut stopping) => None,
     };
-    let Some(version) = version else { return };
+    if let Some(version) = version {
+        converse(stream, version, peer, service, stopping).await;
+    }
+}
+
+/// Serves a connection on which the handshake settles what is spoken.
+async fn over_tls(
+    https: Tls,
+    stream: TcpStream,
+    peer: Peer,
+    service: Rc<Service>,
+    mut stopping: Waiter,
+) {
+    let stream = tokio::select! {
+        stream = https.accept(stream) => stream,
+        () = last_chance(&mut stopping) => None,
+    };
+    let Some(stream) = stream else { return };
+    let session = stream.get_ref().1;
+    let version = match session.alpn_protocol() {
+        Some(b"h2") => Version::Http2,
+        _ => Version::Http1,
+    };
+    let peer = peer.with_chain(session.peer_certificates());
+    converse(stream, version, peer, service, stopping).await;
+}
+
+/// Serves one connection to its end.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    stream: S,
+    version: Version,
+    peer: Peer,
+    service: Rc<Service>,
+    mut stopping: Waiter,
+) {
+    let peer = Rc::new(peer);
     let handler = service_fn(move |request| {
-        let service = Rc::clone(&service);
-        async move { Ok::<_, Infallible>(service.answer(request).await) }
+        let (service, peer) = (Rc::clone(&service), Rc::clone(&peer));
+        async move { Ok::<_, Infallible>(service.answer(request, &peer).await) }
     });
     let stream = Stalls::new(TokioIo::new(stream));
     match version {

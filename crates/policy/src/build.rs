@@ -2,22 +2,28 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::providers::Profile;
+use arc_swap::ArcSwap;
 use http::HeaderValue;
 
 use crate::config::{At, Config, ModelConfig};
+use crate::directory::{Holder, Kind};
 use crate::edits::{self, EditPlan};
 use crate::load::Environment;
 use crate::names::{Pattern, nearest};
+use crate::price::Overrides;
 use crate::problem::{Place, Problem};
 use crate::provider::{Clocks, Origin, Provider};
-use crate::snapshot::{Access, Limits, Route, Settings, Snapshot, Wildcard};
+use crate::snapshot::{Access, Keyless, Limits, Route, Settings, Snapshot, Wildcard};
 use crate::units;
 
+mod callers;
 mod providers;
+mod tls;
 
 /// Where the API listens if nothing else is said.
 const DEFAULT_LISTEN: &str = "127.0.0.1:8000";
@@ -31,9 +37,35 @@ pub fn build(
     profiles: &[(String, Profile)],
     environment: &Environment,
 ) -> Result<Snapshot, Vec<Problem>> {
-    let mut builder =
-        Builder { profiles, environment, listen: None, problems: Vec::new(), warnings: Vec::new() };
-    let settings = builder.settings(config);
+    build_beside(config, profiles, environment, &|_| false)
+}
+
+/// The same beside a store: `has_keys` says whether the one in the data folder has keys, with which
+/// others can be served. It is asked only where that decides.
+///
+/// # Errors
+/// Every [`Problem`] of meaning, in the order of the file.
+pub fn build_beside(
+    config: &Config,
+    profiles: &[(String, Profile)],
+    environment: &Environment,
+    has_keys: &dyn Fn(&Path) -> bool,
+) -> Result<Snapshot, Vec<Problem>> {
+    let mut builder = Builder {
+        profiles,
+        environment,
+        has_keys,
+        listen: None,
+        prices: Arc::default(),
+        holders: Vec::new(),
+        problems: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let (settings, keyless) = builder.settings(config);
+    builder.prices = builder.prices(config);
+    let callers = builder.callers(config);
+    let issuers = builder.issuers(config);
+    let rules = builder.rules(config);
     builder.listen = Some(settings.listen);
     let access = builder.access(config, &settings);
     let limits = builder.limits(config);
@@ -59,12 +91,25 @@ pub fn build(
         wildcards: models.wildcards,
         default,
         listed,
+        plain: ArcSwap::default(),
+        keyless,
+        exchange: Arc::new(config.exchange.clone()),
+        callers,
+        issuers,
+        rules,
+        holders: builder.holders,
     })
 }
 
 struct Builder<'a> {
     profiles: &'a [(String, Profile)],
     environment: &'a Environment,
+    /// Whether the store in a data folder has keys.
+    has_keys: &'a dyn Fn(&Path) -> bool,
+    /// The configuration's prices, once they are read.
+    prices: Arc<Overrides>,
+    /// Models and providers with limits or budgets.
+    holders: Vec<Arc<Holder>>,
     /// Where the API listens, once that is known.
     listen: Option<SocketAddr>,
     problems: Vec<Problem>,
@@ -102,7 +147,7 @@ impl Builder<'_> {
         })
     }
 
-    fn settings(&mut self, config: &Config) -> Settings {
+    fn settings(&mut self, config: &Config) -> (Settings, Keyless) {
         let from_env = self.env("MAGPIE_LISTEN").map(|text| (text.to_owned(), Place::NONE));
         let written = config.listen.as_ref().map(|at| (at.value.clone(), at.place));
         let (text, place) =
@@ -112,14 +157,7 @@ impl Builder<'_> {
             self.problem(place, format!("`{text}` is not an address to listen on"), hint);
             SocketAddr::from(([127, 0, 0, 1], 8000))
         });
-        let open = config.open || self.env("MAGPIE_OPEN").is_some_and(|v| v == "true" || v == "1");
-        if !listen.ip().is_loopback() && !open {
-            self.problem(
-                place,
-                format!("{listen} can be reached by others, and everyone would be served"),
-                "listen on 127.0.0.1, or say `open: true` (MAGPIE_OPEN=true) if that is meant",
-            );
-        }
+        let keyless = self.keyless(config, listen, place);
         let grace = match &config.shutdown_grace {
             Some(at) => self.or(at.place, units::duration(&at.value), Duration::ZERO),
             None => Duration::from_secs(30),
@@ -134,13 +172,22 @@ impl Builder<'_> {
             }
             at.value
         });
-        Settings {
+        let tls = config.tls.as_ref().and_then(|tls| self.tls(tls));
+        let (data, data_named) = self.data(config);
+        let admin = self.admin(config);
+        let settings = Settings {
             listen,
+            tls,
             workers,
             grace,
             log_requests: config.log.requests,
             log_format: config.log.format,
-        }
+            data,
+            data_named,
+            ledger: config.ledger.clone(),
+            admin,
+        };
+        (settings, keyless)
     }
 
     fn access(&mut self, config: &Config, settings: &Settings) -> Access {
@@ -148,6 +195,9 @@ impl Builder<'_> {
         let mut hosts: Vec<Box<str>> =
             config.hosts.iter().map(|host| host.to_ascii_lowercase().into()).collect();
         hosts.push(settings.listen.ip().to_string().into());
+        if let Some(tls) = &settings.tls {
+            hosts.extend(tls.domains().iter().map(|name| name.as_str().into()));
+        }
         let origins = config.cors.origins.as_ref().map(|origins| {
             for origin in origins {
                 let plain = origin.value == "*"
@@ -205,13 +255,17 @@ impl Builder<'_> {
             let edits = EditPlan::compile(&written.value.edits.value).over(&provider.edits);
             let edits = Arc::new(edits);
             let clocks = self.clocks(provider.clocks, &written.value.timeouts);
+            let (limits, budget) = (written.value.limits.as_ref(), written.value.budget.as_ref());
+            let holder = callers::holder(Kind::Model, name, limits, budget);
+            self.holders.extend(holder.clone());
             match (Pattern::parse(name), Pattern::parse(&target)) {
                 (Some(pattern), Some(target)) => {
-                    wildcards.push(Wildcard { pattern, provider, target, edits, clocks });
+                    wildcards.push(Wildcard { pattern, provider, target, edits, clocks, holder });
                 }
                 (None, None) if !name.contains('*') => {
                     names.push((name.clone(), Arc::clone(&provider.id)));
-                    let route = Route::new(&provider, &target, edits, clocks);
+                    let route =
+                        Route::new(&provider, &target, edits, clocks).held_by(holder.as_ref());
                     exact.insert(name.as_str().into(), Arc::new(route));
                 }
                 _ => self.problem(

@@ -12,7 +12,20 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 
+use crate::budget::Budgets;
+use crate::directory::GroupConfig;
+use crate::jwt::JwtConfig;
+use crate::limit::LimitsMap;
+use crate::money::Exchange;
+use crate::price::PriceConfig;
 use crate::problem::Place;
+use crate::rules::RuleConfig;
+
+mod callers;
+mod tls;
+
+pub use callers::{AdminConfig, KeyConfig, KeySecret, LedgerConfig, OrgConfig, Sync, TeamConfig};
+pub use tls::{AcmeChallenge, AcmeConfig, ClientAuth, TlsConfig};
 
 /// A value and where it stands in the file.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -51,7 +64,8 @@ impl<T: JsonSchema> JsonSchema for At<T> {
 #[serde(deny_unknown_fields, default)]
 #[schemars(title = "Magpie configuration")]
 pub struct Config {
-    /// Where the API listens. An address that others can reach needs `open: true`. Also set by
+    /// Where the API listens. An address that others can reach needs keys, `jwt`, or `open:
+    /// true`. Also set by
     /// `MAGPIE_LISTEN`. Changing it takes a restart.
     #[schemars(extend("x-example" = "127.0.0.1:8000"))]
     pub listen: Option<At<String>>,
@@ -63,6 +77,9 @@ pub struct Config {
     /// listened on. A page that rebinds its own name to this machine is refused by this list.
     #[schemars(extend("x-example" = ["magpie.example.com"]))]
     pub hosts: Vec<String>,
+    /// HTTPS in place of clear text, with HTTP/2 and HTTP/1.1. Changing it takes a restart; that
+    /// its files change does not.
+    pub tls: Option<At<TlsConfig>>,
     /// Which web pages may call the API.
     pub cors: Cors,
     /// Who hosts models. Naming any here replaces those found in the environment.
@@ -73,6 +90,37 @@ pub struct Config {
     /// target.
     #[schemars(extend("x-example-key" = "chat"))]
     pub models: IndexMap<String, At<ModelConfig>>,
+    /// Virtual keys. Once there is one, here or in the store, every call needs one, unless
+    /// `open: true`.
+    pub keys: Vec<At<KeyConfig>>,
+    /// Users, for keys and tokens to count for.
+    #[schemars(extend("x-example-key" = "ada"))]
+    pub users: IndexMap<String, At<GroupConfig>>,
+    /// Teams.
+    #[schemars(extend("x-example-key" = "search"))]
+    pub teams: IndexMap<String, At<TeamConfig>>,
+    /// Organisations.
+    #[schemars(extend("x-example-key" = "acme"))]
+    pub orgs: IndexMap<String, At<OrgConfig>>,
+    /// Issuers whose tokens (JWT) are taken in place of keys.
+    pub jwt: Vec<At<JwtConfig>>,
+    /// Limits on combinations: each key on each model, each address, and the like.
+    pub limit_rules: Vec<At<RuleConfig>>,
+    /// Prices by `provider/model`, `*` standing for any text: they come before the built-in ones.
+    #[schemars(extend("x-example-key" = "xinghe/ernie-*"))]
+    pub prices: IndexMap<String, At<PriceConfig>>,
+    /// What one currency is worth in another, for budgets in one and prices in the other.
+    #[schemars(extend("x-example" = {"USD/CNY": "7.12"}))]
+    pub exchange: Exchange,
+    /// The folder for what lasts: journal, ledger, keys. Also set by `MAGPIE_DATA`. Default:
+    /// `$STATE_DIRECTORY`, else `$XDG_STATE_HOME/magpie`, else `~/.local/state/magpie`. Changing it
+    /// takes a restart.
+    #[schemars(extend("x-example" = "/var/lib/magpie"))]
+    pub data: Option<String>,
+    /// The durable record of what happened and what it cost. Changing it takes a restart.
+    pub ledger: LedgerConfig,
+    /// The admin API. Changing it takes a restart.
+    pub admin: At<AdminConfig>,
     /// How long to wait.
     pub timeouts: At<Timeouts>,
     /// Bounds on what a client may send.
@@ -144,6 +192,12 @@ pub struct ProviderConfig {
     pub errors: Option<Vec<ErrorRule>>,
     /// Clocks that differ from the general ones.
     pub timeouts: At<Timeouts>,
+    /// How much per time, of all callers together.
+    #[schemars(extend("x-example" = {"rpm": 3000}))]
+    pub limits: Option<LimitsMap>,
+    /// How much money per period, of all callers together.
+    #[schemars(extend("x-example" = "¥1000/month"))]
+    pub budget: Option<Budgets>,
 }
 
 /// A model: where a public name goes. The short form is the target alone.
@@ -156,6 +210,10 @@ pub struct ModelConfig {
     pub edits: At<Edits>,
     /// Clocks that differ from the provider's.
     pub timeouts: At<Timeouts>,
+    /// How much per time, of all callers together.
+    pub limits: Option<LimitsMap>,
+    /// How much money per period, of all callers together.
+    pub budget: Option<Budgets>,
 }
 
 /// The long form of a model.
@@ -176,6 +234,12 @@ struct LongModel {
     drop: Vec<String>,
     /// Clocks that differ from the provider's.
     timeouts: At<Timeouts>,
+    /// How much per time, of all callers together.
+    #[schemars(extend("x-example" = {"tpm": "1M"}))]
+    limits: Option<LimitsMap>,
+    /// How much money per period, of all callers together.
+    #[schemars(extend("x-example" = "$100/month"))]
+    budget: Option<Budgets>,
 }
 
 impl<'de> Deserialize<'de> for ModelConfig {
@@ -207,6 +271,8 @@ impl<'de> Visitor<'de> for EitherForm {
             target: long.target,
             edits: At { value: edits, place },
             timeouts: long.timeouts,
+            limits: long.limits,
+            budget: long.budget,
         })
     }
 }

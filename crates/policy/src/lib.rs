@@ -4,18 +4,28 @@
 //! [`Snapshot`]; a request reads the snapshot it found at its start to its end. This crate is pure:
 //! no runtime, no clock, no files, and the environment is given to it as a map.
 
+pub mod budget;
 mod build;
 pub mod config;
+pub mod directory;
 mod edits;
+pub mod jwt;
+pub mod key;
+pub mod limit;
 mod load;
+pub mod money;
 mod names;
+pub mod price;
 mod problem;
 mod provider;
+pub mod rules;
+pub mod scope;
 mod secret;
 mod snapshot;
+pub mod tls;
 pub mod units;
 
-pub use build::build;
+pub use build::{build, build_beside};
 pub use config::Config;
 pub use edits::EditPlan;
 pub use load::{Environment, load};
@@ -23,4 +33,6 @@ pub use names::nearest;
 pub use problem::{Place, Problem};
 pub use provider::{Clocks, Forward, HttpVersions, Origin, Provider, Scheme};
 pub use secret::Secret;
-pub use snapshot::{Access, Limits, Route, Settings, Snapshot, UnknownModel};
+pub use snapshot::{
+    Access, Admin, Callers, Keyless, Limits, Route, Settings, Snapshot, UnknownModel,
+};

@@ -7,7 +7,9 @@ use http::{HeaderName, HeaderValue};
 use providers::{Http, StreamUsage, Timeouts};
 use wire::reply::ErrorMark;
 
+use crate::directory::Holder;
 use crate::edits::EditPlan;
+use crate::price::{ModelLimits, Overrides, Price, PriceBook};
 use crate::secret::Secret;
 use crate::units;
 
@@ -49,6 +51,68 @@ pub struct Provider {
     pub default_model: Option<String>,
     /// Where requests end up.
     pub region: Option<String>,
+    /// The configuration's prices, which come before the built-in ones.
+    pub prices: Arc<Overrides>,
+    /// Its own limits and budgets, if it has any.
+    pub holder: Option<Arc<Holder>>,
+}
+
+impl Provider {
+    /// A server that is no provider, for calls that Magpie makes for itself, and the path and query
+    /// of a URL there.
+    ///
+    /// # Errors
+    /// A sentence, if the URL cannot be read.
+    pub fn bare(url: &str) -> Result<(Self, String), String> {
+        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        let (origin, path) = parse_base_url(base)?;
+        let path = match (&*path, query) {
+            ("", "") => String::from("/"),
+            (path, "") => path.to_owned(),
+            (path, query) => format!("{}?{query}", if path.is_empty() { "/" } else { path }),
+        };
+        let bare = Self {
+            id: "".into(),
+            id_header: HeaderValue::from_static(""),
+            name: String::new(),
+            profile: String::new(),
+            origin: Arc::new(origin),
+            base_path: "".into(),
+            credential_header: None,
+            credential: None,
+            headers: Vec::new(),
+            forward: Forward::new(&[]),
+            error_marks: Vec::new(),
+            error_statuses: Vec::new(),
+            stream_usage: StreamUsage::NeverAsk,
+            clocks: Clocks::default(),
+            edits: Arc::default(),
+            models: Vec::new(),
+            default_model: None,
+            region: None,
+            prices: Arc::default(),
+            holder: None,
+        };
+        Ok((bare, path))
+    }
+
+    /// What one of its models costs, if that is known.
+    #[must_use]
+    pub fn price(&self, model: &str) -> Option<Arc<Price>> {
+        let written = self.prices.find(&self.id, model);
+        written.or_else(|| PriceBook::builtin().find(&self.profile, model))
+    }
+
+    /// What one of its models can take and give, as far as that is known.
+    #[must_use]
+    pub fn model_limits(&self, model: &str) -> ModelLimits {
+        let written = self.prices.limits(&self.id, model);
+        let known = PriceBook::builtin().limits(&self.profile, model).unwrap_or_default();
+        ModelLimits {
+            max_input: written.max_input.or(known.max_input),
+            max_output: written.max_output.or(known.max_output),
+        }
+    }
 }
 
 /// Where connections go. Two providers with equal origins share connections.

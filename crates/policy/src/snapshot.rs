@@ -2,15 +2,23 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::HeaderValue;
 
-use crate::config::LogFormat;
+use crate::config::{KeyConfig, LedgerConfig, LogFormat};
+use crate::directory::{GroupConfig, Holder, Kind};
 use crate::edits::EditPlan;
+use crate::jwt::Issuer;
+use crate::money::Exchange;
 use crate::names::{Pattern, nearest};
+use crate::price::{ModelLimits, Price};
 use crate::provider::{Clocks, Provider};
+use crate::rules::Rule;
+use crate::tls::Tls;
 
 /// One configuration, whole. Swapped whole on reload; a request keeps the one it began with.
 pub struct Snapshot {
@@ -31,6 +39,43 @@ pub struct Snapshot {
     pub(crate) default: Arc<Route>,
     /// What `GET /v1/models` lists: id and provider.
     pub(crate) listed: Vec<(String, Arc<str>)>,
+    /// Routes to models that are named by their provider, as they were asked for.
+    pub(crate) plain: ArcSwap<HashMap<Box<str>, Arc<Route>>>,
+    /// Who is served without a key.
+    pub keyless: Keyless,
+    /// What currencies are worth in each other.
+    pub exchange: Arc<Exchange>,
+    /// The keys and groups that the file owns.
+    pub callers: Callers,
+    /// Issuers whose tokens are taken in place of keys.
+    pub issuers: Vec<Arc<Issuer>>,
+    /// Limits on combinations.
+    pub rules: Vec<Rule>,
+    /// Those among models and providers that have limits or budgets.
+    pub(crate) holders: Vec<Arc<Holder>>,
+}
+
+/// Routes that are remembered. Beyond them, each request makes its own.
+const PLAIN_ROUTES: usize = 1024;
+
+/// Who is served without a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keyless {
+    /// Everyone: `open: true`.
+    Everyone,
+    /// Everyone on this machine, as long as there is no key.
+    UntilKeys,
+    /// Nobody.
+    Nobody,
+}
+
+/// The keys and groups that the file owns.
+#[derive(Debug, Clone, Default)]
+pub struct Callers {
+    /// Users, teams and organisations.
+    pub groups: Vec<(Kind, String, GroupConfig)>,
+    /// Keys.
+    pub keys: Vec<KeyConfig>,
 }
 
 /// What the process is started with.
@@ -38,6 +83,8 @@ pub struct Snapshot {
 pub struct Settings {
     /// Where the API listens.
     pub listen: SocketAddr,
+    /// HTTPS on that address; `None` for clear text.
+    pub tls: Option<Tls>,
     /// Worker threads; `None` for one per core.
     pub workers: Option<usize>,
     /// How long running answers may take to finish at shutdown.
@@ -46,6 +93,27 @@ pub struct Settings {
     pub log_requests: bool,
     /// The form of log lines.
     pub log_format: LogFormat,
+    /// The folder for what lasts; `None` if the environment names no place for it.
+    pub data: Option<PathBuf>,
+    /// Whether the owner named that folder: then it has to work.
+    pub data_named: bool,
+    /// The durable record.
+    pub ledger: LedgerConfig,
+    /// The admin API; `None` if it is off.
+    pub admin: Option<Admin>,
+}
+
+/// The admin listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Whether the owner named that address: then it has to work.
+    pub named: bool,
+    /// Host names it may be called by, beside localhost and the address listened on.
+    pub hosts: Vec<String>,
+    /// HTTPS on that address; `None` for clear text.
+    pub tls: Option<Tls>,
 }
 
 /// Who may call from where.
@@ -92,6 +160,12 @@ pub struct Route {
     pub edits: Arc<EditPlan>,
     /// The clocks of an attempt.
     pub clocks: Clocks,
+    /// What the model costs there, if that is known.
+    pub price: Option<Arc<Price>>,
+    /// What the model can take and give, as far as that is known.
+    pub model_limits: ModelLimits,
+    /// The limits and budgets of the model and its provider.
+    pub holders: Vec<Arc<Holder>>,
 }
 
 impl Route {
@@ -113,7 +187,16 @@ impl Route {
                 .unwrap_or_else(|_| provider.id_header.clone()),
             edits,
             clocks,
+            price: provider.price(model),
+            model_limits: provider.model_limits(model),
+            holders: provider.holder.iter().cloned().collect(),
         }
+    }
+
+    /// The same with limits and budgets of the model's own.
+    pub(crate) fn held_by(mut self, holder: Option<&Arc<Holder>>) -> Self {
+        self.holders.extend(holder.cloned());
+        self
     }
 
     /// The route to a model of a provider with nothing but the provider's own edits and clocks.
@@ -130,6 +213,7 @@ pub(crate) struct Wildcard {
     pub(crate) target: Pattern,
     pub(crate) edits: Arc<EditPlan>,
     pub(crate) clocks: Clocks,
+    pub(crate) holder: Option<Arc<Holder>>,
 }
 
 /// Nobody serves this model.
@@ -153,10 +237,46 @@ impl Snapshot {
         if model.is_empty() || model == "default" {
             return Ok(Arc::clone(&self.default));
         }
-        self.wildcard(model)
+        if let Some(route) = self.plain.load().get(model) {
+            return Ok(Arc::clone(route));
+        }
+        let route = self
+            .wildcard(model)
             .or_else(|| self.qualified(model))
             .or_else(|| self.bare(model))
-            .ok_or_else(|| self.unknown(model))
+            .ok_or_else(|| self.unknown(model))?;
+        self.remember(model, &route);
+        Ok(route)
+    }
+
+    /// Keeps a route that was made for a name, as long as there is room.
+    fn remember(&self, model: &str, route: &Arc<Route>) {
+        let known = self.plain.load();
+        if known.len() < PLAIN_ROUTES {
+            let mut more = HashMap::clone(&known);
+            more.insert(model.into(), Arc::clone(route));
+            // Two at once lose one of the two: it is made again.
+            self.plain.store(Arc::new(more));
+        }
+    }
+
+    /// Takes over what was used of the limits and budgets that were there before.
+    pub fn inherit(&mut self, before: &Self) {
+        for rule in &mut self.rules {
+            rule.inherit(&before.rules);
+        }
+        for holder in &self.holders {
+            let same = |old: &&Arc<Holder>| old.kind == holder.kind && old.id == holder.id;
+            if let Some(old) = before.holders.iter().find(same) {
+                holder.adopt(old);
+            }
+        }
+    }
+
+    /// Everyone among models and providers who has limits or budgets.
+    #[must_use]
+    pub fn holders(&self) -> &[Arc<Holder>] {
+        &self.holders
     }
 
     /// The provider of this name.
@@ -201,7 +321,8 @@ impl Snapshot {
             let star = wildcard.pattern.matched(model)?;
             let upstream = wildcard.target.filled(star);
             let edits = Arc::clone(&wildcard.edits);
-            Some(Arc::new(Route::new(&wildcard.provider, &upstream, edits, wildcard.clocks)))
+            let route = Route::new(&wildcard.provider, &upstream, edits, wildcard.clocks);
+            Some(Arc::new(route.held_by(wildcard.holder.as_ref())))
         })
     }
 

@@ -69,6 +69,34 @@ pub enum Code {
     Timeout,
     /// The process is stopping.
     ShuttingDown,
+    /// A key is needed and none was sent.
+    NoKey,
+    /// The key is not known, or not of the form of one.
+    InvalidKey,
+    /// The token of another issuer does not hold.
+    InvalidToken,
+    /// The key, or one it counts for, has expired.
+    Expired,
+    /// The key, or one it counts for, is disabled.
+    Disabled,
+    /// Its terms rule out the address.
+    AddressNotAllowed,
+    /// Its terms rule out the operation.
+    OperationNotAllowed,
+    /// Its terms rule out the model.
+    ModelNotAllowed,
+    /// A limit is reached.
+    RateLimited,
+    /// A budget is used up.
+    BudgetExhausted,
+    /// A budget has to hold and the price is not known.
+    Unpriced,
+    /// What happens cannot be recorded.
+    LedgerUnavailable,
+    /// Magpie itself failed.
+    Internal,
+    /// The keys of a token's issuer are not there.
+    IssuerUnavailable,
 }
 
 /// Who is to blame.
@@ -132,6 +160,20 @@ impl Code {
             Self::Redirect => row(S::BAD_GATEWAY, "provider_redirect", Provider, "Is the provider's base_url right? Redirects are not followed, for they would carry the key elsewhere.", "请检查该服务商的 base_url。为避免密钥外泄，不会跟随重定向。"),
             Self::Timeout => row(S::GATEWAY_TIMEOUT, "provider_timeout", Provider, "", ""),
             Self::ShuttingDown => row(S::SERVICE_UNAVAILABLE, "shutting_down", Magpie, "Try again.", "请重试。"),
+            Self::NoKey => row(S::UNAUTHORIZED, "missing_api_key", Caller, "Send it as `Authorization: Bearer mk-...`.", "请用请求头 `Authorization: Bearer mk-...` 发送密钥。"),
+            Self::InvalidKey => row(S::UNAUTHORIZED, "invalid_api_key", Caller, "The owner makes keys with `magpie keys new`.", "管理员可用 `magpie keys new` 创建密钥。"),
+            Self::InvalidToken => row(S::UNAUTHORIZED, "invalid_token", Caller, "", ""),
+            Self::Expired => row(S::UNAUTHORIZED, "key_expired", Caller, "Ask the owner for a new one.", "请向管理员申请新的密钥。"),
+            Self::Disabled => row(S::FORBIDDEN, "key_disabled", Caller, "The owner can enable it.", "可由管理员启用。"),
+            Self::AddressNotAllowed => row(S::FORBIDDEN, "address_not_allowed", Caller, "The owner can change `allow` and `deny`.", "可由管理员修改 `allow` 和 `deny`。"),
+            Self::OperationNotAllowed => row(S::FORBIDDEN, "operation_not_allowed", Caller, "The owner can change `operations`.", "可由管理员修改 `operations`。"),
+            Self::ModelNotAllowed => row(S::FORBIDDEN, "model_not_allowed", Caller, "GET /v1/models lists those that it may.", "GET /v1/models 列出了可用的模型。"),
+            Self::RateLimited => row(S::TOO_MANY_REQUESTS, "rate_limit_exceeded", Caller, "", ""),
+            Self::BudgetExhausted => row(S::TOO_MANY_REQUESTS, "insufficient_quota", Caller, "The owner can raise it.", "可由管理员调高预算。"),
+            Self::Unpriced => row(S::FORBIDDEN, "unpriced_model", Caller, "The owner can set `prices`, `exchange`, or `unpriced` in the budget.", "可由管理员设置 `prices`、`exchange`，或预算中的 `unpriced`。"),
+            Self::IssuerUnavailable => row(S::SERVICE_UNAVAILABLE, "issuer_unavailable", Magpie, "Try again.", "请重试。"),
+            Self::Internal => row(S::INTERNAL_SERVER_ERROR, "internal_error", Magpie, "This is a defect of Magpie; the owner finds it in the log by x-request-id.", "这是鹊桥的缺陷；管理员可凭 x-request-id 在日志中找到它。"),
+            Self::LedgerUnavailable => row(S::SERVICE_UNAVAILABLE, "ledger_unavailable", Magpie, "Nothing was sent to a provider. Try again.", "尚未向服务商发送任何内容，请重试。"),
         }
     }
 
@@ -156,6 +198,9 @@ impl Code {
     /// The class, in `error.type`, in OpenAI's words.
     fn kind(self) -> &'static str {
         match self.row().blame {
+            Blame::Caller if self == Self::BudgetExhausted => "insufficient_quota",
+            Blame::Caller if self == Self::RateLimited => "rate_limit_error",
+            Blame::Caller if self.status() == StatusCode::UNAUTHORIZED => "authentication_error",
             Blame::Caller if self.status() == StatusCode::FORBIDDEN => "permission_error",
             Blame::Caller => "invalid_request_error",
             Blame::Provider => "upstream_error",
@@ -206,6 +251,12 @@ impl Fault {
         self
     }
 
+    /// Asks for another credential, as every answer of status 401 has to.
+    #[must_use]
+    pub(crate) fn challenge(self) -> Self {
+        self.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
     /// The body of the response, in the OpenAI dialect.
     #[must_use]
     pub fn to_json(&self, language: Language) -> String {
@@ -222,6 +273,10 @@ impl Fault {
     pub fn stamp(&self, headers: &mut HeaderMap) {
         if let Some(header) = &self.header {
             headers.insert(header.0.clone(), header.1.clone());
+        }
+        // SDKs repeat what fails with 429; a budget is no fuller a second later.
+        if self.code == Code::BudgetExhausted {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body::Body;
+pub use policy::scope::Operation;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::fault::{Code, Fault};
@@ -16,41 +17,6 @@ use crate::ports::BoxError;
 
 /// How long a client may pause inside its body.
 const BODY_PAUSE: Duration = Duration::from_secs(30);
-
-/// What a call asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
-    /// `/v1/chat/completions`
-    Chat,
-    /// `/v1/completions`
-    Completion,
-    /// `/v1/embeddings`
-    Embedding,
-    /// `/v1/models` and one of them
-    Models,
-    /// Any other path: forwarded as it is.
-    Other,
-}
-
-impl Operation {
-    /// The word for it in logs.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Chat => "chat",
-            Self::Completion => "completion",
-            Self::Embedding => "embedding",
-            Self::Models => "models",
-            Self::Other => "other",
-        }
-    }
-
-    /// Whether its stream is one of choices that end with a `finish_reason`.
-    #[must_use]
-    pub fn has_choices(self) -> bool {
-        matches!(self, Self::Chat | Self::Completion)
-    }
-}
 
 /// A path of the API, read once: what was recognised here is what is dispatched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,25 +50,41 @@ pub fn endpoint(method: &Method, path: &str) -> Result<Endpoint, Fault> {
         return Err(Fault::new(Code::UnknownPath, format!("Nothing lives at {path}.")));
     };
     let known = rest.trim_end_matches('/');
-    let operation = match known {
-        "/chat/completions" => Operation::Chat,
-        "/completions" => Operation::Completion,
-        "/embeddings" => Operation::Embedding,
-        "/models" => Operation::Models,
-        _ => Operation::Other,
-    };
+    let operation = operation(known);
     let allowed = match operation {
         Operation::Chat | Operation::Completion | Operation::Embedding => &[Method::POST][..],
         Operation::Models => &[Method::GET, Method::HEAD],
-        Operation::Other => {
-            &[Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE]
-        }
+        _ => &[Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE],
     };
     if !allowed.contains(method) {
         return Err(wrong_method(method, &path, allowed));
     }
-    let rest = if operation == Operation::Other { rest } else { known };
+    let rest = if operation.is_forwarded() { rest } else { known };
     Ok(Endpoint { operation, rest: rest.to_owned() })
+}
+
+/// What a path behind `/v1` asks for. Only the first four are understood; the others are names for
+/// what is forwarded as it is.
+fn operation(known: &str) -> Operation {
+    match known {
+        "/chat/completions" => return Operation::Chat,
+        "/completions" => return Operation::Completion,
+        "/embeddings" => return Operation::Embedding,
+        "/models" => return Operation::Models,
+        "/audio/speech" => return Operation::Speech,
+        _ => {}
+    }
+    match known.split('/').nth(1).unwrap_or_default() {
+        "responses" | "conversations" => Operation::Responses,
+        "images" => Operation::Image,
+        "audio" => Operation::Transcription,
+        "rerank" => Operation::Rerank,
+        "moderations" => Operation::Moderation,
+        "files" | "uploads" => Operation::File,
+        "batches" => Operation::Batch,
+        "realtime" => Operation::Realtime,
+        _ => Operation::Other,
+    }
 }
 
 /// The fault for a method that a path does not have.

@@ -8,10 +8,13 @@
 //! [`Upstream`] it is given.
 
 pub mod access;
+mod admit;
 mod attempt;
+mod estimate;
 mod fault;
 mod gather;
 mod headers;
+mod identify;
 mod intake;
 mod latch;
 mod models;
@@ -21,18 +24,22 @@ mod ports;
 mod prepare;
 mod reply;
 mod request_id;
+mod respond;
 mod serve;
 mod settle;
 mod tap;
 
 pub use access::Visitor;
+pub use admit::{Alert, Bound};
 pub use fault::{Blame, Code, Fault, Language};
+pub use identify::{Caller, Gate, TokenRefusal, Tokens};
 pub use intake::{Endpoint, Operation, endpoint, wrong_method};
 pub use latch::{Latch, Waiter};
 pub use ports::{
-    BoxError, Call, Failure, FailureKind, Outgoing, Recorder, UploadTooLarge, Upstream,
+    BoxError, Call, Failure, FailureKind, Lasting, Outgoing, Recorder, Unrecorded, UploadTooLarge,
+    Upstream,
 };
 pub use reply::ReplyBody;
 pub use request_id::RequestId;
 pub use serve::{Relay, Request};
-pub use settle::{Outcome, Record, Settlement};
+pub use settle::{Outcome, Provenance, Record, Settlement};

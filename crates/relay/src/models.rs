@@ -4,6 +4,7 @@ use policy::Snapshot;
 use serde_json::{Value, json};
 
 use crate::fault::Fault;
+use crate::identify::Caller;
 use crate::prepare::unknown_model;
 
 /// The day this API began to list models, in seconds since 1970: clients want a number, and names
@@ -11,12 +12,17 @@ use crate::prepare::unknown_model;
 const CREATED: u64 = 1_750_000_000;
 
 /// The JSON answer for `/models` or `/models/NAME`.
-pub(crate) fn answer(rest: &str, snapshot: &Snapshot) -> Result<String, Fault> {
+pub(crate) fn answer(rest: &str, snapshot: &Snapshot, caller: &Caller) -> Result<String, Fault> {
     let Some(name) = name(rest) else {
-        let data: Vec<Value> =
-            snapshot.models().iter().map(|(name, provider)| model(name, provider)).collect();
+        let data: Vec<Value> = snapshot
+            .models()
+            .iter()
+            .filter(|(name, _)| caller.may_use(name))
+            .map(|(name, provider)| model(name, provider))
+            .collect();
         return Ok(json!({ "object": "list", "data": data }).to_string());
     };
+    caller.check_model(name)?;
     match snapshot.route(name) {
         Ok(route) => Ok(model(name, &route.provider.id).to_string()),
         Err(unknown) => Err(unknown_model(name, &unknown.nearest)),

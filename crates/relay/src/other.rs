@@ -16,15 +16,15 @@ use wire::multipart::{self, Search};
 use wire::{Edit, Envelope, splice};
 
 use crate::attempt::{self, Read, Verdict};
+use crate::estimate;
 use crate::fault::{Code, Fault};
 use crate::headers::{JSON, is_event_stream, is_json};
 use crate::intake::{self, Endpoint};
 use crate::ports::{BoxError, Outgoing, UploadTooLarge, Upstream};
 use crate::prepare;
 use crate::reply::ReplyBody;
-use crate::serve::{
-    Answer, Context, Overhead, PROVIDER, Relay, answer, call, passed, refused, target,
-};
+use crate::respond::{Overhead, PROVIDER, answer, passed};
+use crate::serve::{Answer, Context, Relay, call, refused, target};
 use crate::settle::Outcome;
 
 /// Bytes of a form that are read in search of its model, at the most: files that speech APIs take
@@ -61,10 +61,13 @@ impl<U: Upstream> Relay<U> {
     {
         let forwarded = destination(parts, body, &context.snapshot).await.map_err(refused)?;
         let Forwarded { route, body, model, json } = forwarded;
+        let bound = estimate::opaque(&body);
         context.settlement.note(|record| {
-            record.model = model.into();
+            record.model = model.as_str().into();
             record.route = Some(Arc::clone(&route));
         });
+        let admitted = context.admit(&model, &route, &bound);
+        admitted.map_err(|refusal| refused(refusal.into_fault()))?;
         let deadline = context.start + route.clocks.total;
         let target = target(endpoint, parts, &route).map_err(refused)?;
         let mut body = Some(body);
@@ -80,7 +83,7 @@ impl<U: Upstream> Relay<U> {
             }
             Some(call)
         };
-        let (response, head) = self.attempt(&route, deadline, make, context).await?;
+        let (response, head) = self.attempt(&route, &bound, deadline, make, context).await?;
         let (parts, body) = response.into_parts();
         if parts.status.is_success() && body.size_hint().exact() == Some(0) {
             // No server asks for the end of a body that cannot hold a byte: it is asked for here.

@@ -74,6 +74,11 @@ where
         self.body.is_none() && self.begun.is_empty() && self.broken.is_none()
     }
 
+    /// The settlement that travels with it.
+    pub(crate) fn settlement(&self) -> &Settlement {
+        &self.settlement
+    }
+
     /// The next bytes for the client.
     pub(crate) fn poll_data(
         &mut self,
@@ -95,7 +100,7 @@ where
         let gathered = gather(body, cx);
         if !gathered.data.is_empty() {
             self.silent_since = None;
-            self.settlement.saw_events(1, Instant::now());
+            self.settlement.saw_events(1, 0, Instant::now());
             if let Some(ending) = &mut self.ending {
                 ending.see(&gathered.data);
             }

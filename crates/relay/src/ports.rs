@@ -14,6 +14,7 @@ use http::{HeaderMap, Method, Response};
 use http_body::{Body, Frame, SizeHint};
 use policy::Provider;
 
+use crate::admit::Bound;
 use crate::settle::Record;
 
 /// What the body of a call fails with when the client's upload is larger than allowed.
@@ -153,8 +154,29 @@ impl fmt::Display for Failure {
 
 impl Error for Failure {}
 
-/// Where records go. Must not block and must not fail: what cannot be taken is counted.
+/// What happens cannot be recorded, for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unrecorded;
+
+/// Where records go. Must not wait for anything slower than a write to a file.
 pub trait Recorder {
-    /// Takes the record of one finished request.
+    /// Notes that a provider is about to be asked, so that even a process that is killed has a
+    /// record of it. `bound` is what the call may use.
+    ///
+    /// # Errors
+    /// [`Unrecorded`] if it cannot be noted; nothing is sent then.
+    fn open(&self, record: &Record, bound: &Bound) -> Result<(), Unrecorded>;
+
+    /// Takes the record of one finished request, before the last byte of its answer leaves. Must
+    /// not fail: what cannot be taken now is kept, or counted.
     fn record(&self, record: Record);
+
+    /// Ready when what was recorded so far lasts even if the machine loses its power; the last byte
+    /// of an answer waits for it. `None` where that was not asked for.
+    fn lasting(&self) -> Option<Lasting> {
+        None
+    }
 }
+
+/// See [`Recorder::lasting`].
+pub type Lasting = Pin<Box<dyn Future<Output = ()>>>;

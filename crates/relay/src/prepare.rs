@@ -9,6 +9,8 @@ use providers::StreamUsage;
 use wire::envelope::{Duplicate, Malformed};
 use wire::{Edit, Envelope, Kind, splice};
 
+use crate::admit::Bound;
+use crate::estimate;
 use crate::fault::{Code, Fault};
 use crate::intake::Operation;
 use crate::settle::Settlement;
@@ -24,27 +26,34 @@ pub(crate) struct Ask {
     pub(crate) route: Arc<Route>,
     /// The body for the provider.
     pub(crate) body: Bytes,
+    /// The name it was asked for by.
+    pub(crate) model: String,
+    /// What it may use.
+    pub(crate) bound: Bound,
     /// The provider was asked for token counts that the client did not ask for: the extra chunk
     /// stays here.
     pub(crate) hide_usage: bool,
 }
 
-/// Reads a JSON body and applies the edits of its route.
+/// Reads a JSON body and applies the edits of its route. `instead` is asked for in place of the
+/// model that the body names.
 pub(crate) fn ask(
     body: &Bytes,
     operation: Operation,
+    instead: Option<&str>,
     snapshot: &Snapshot,
     settlement: &mut Settlement,
 ) -> Result<Ask, Fault> {
     let envelope = Envelope::scan(body).map_err(|fault| malformed(&fault))?;
-    let model = text_field(&envelope, "model")?.unwrap_or_default();
+    let named = text_field(&envelope, "model")?.unwrap_or_default();
+    let model = instead.map_or_else(|| named.clone(), str::to_owned);
     settlement.note(|record| record.model = model.chars().take(LOGGED_NAME).collect());
     let route =
         snapshot.route(&model).map_err(|unknown| unknown_model(&model, &unknown.nearest))?;
     check_content(&envelope, operation)?;
     let stream = bool_field(&envelope, "stream")?;
     let mut edits: Vec<Edit<'_>> = Vec::new();
-    if model != *route.upstream_model {
+    if named != *route.upstream_model {
         edits.push(Edit::set("model", &*route.upstream_json));
     }
     let mut hide_usage = false;
@@ -52,10 +61,12 @@ pub(crate) fn ask(
         declared_edits(&envelope, &route, &mut edits)?;
         hide_usage = stream && ask_for_usage(&envelope, &route, snapshot, &mut edits)?;
     }
+    let bound = estimate::bound(&envelope, body, &route, operation.has_choices())
+        .map_err(|fault| duplicate(&fault))?;
     let spliced = (!edits.is_empty()).then(|| splice(&envelope, &edits));
     drop(edits);
     let body = spliced.map_or(body.clone(), Bytes::from);
-    Ok(Ask { stream, route, body, hide_usage })
+    Ok(Ask { stream, route, body, model, bound, hide_usage })
 }
 
 /// The path and query of a call.
@@ -130,7 +141,7 @@ fn check_content(envelope: &Envelope<'_>, operation: Operation) -> Result<(), Fa
         Operation::Chat => ("messages", "the conversation so far"),
         Operation::Completion => ("prompt", "the text to go on from"),
         Operation::Embedding => ("input", "the text to embed"),
-        Operation::Models | Operation::Other => return Ok(()),
+        _ => return Ok(()),
     };
     let missing = || {
         let message = format!("`{name}` ({what}) is missing.");

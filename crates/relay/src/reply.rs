@@ -1,18 +1,33 @@
 //! The body of a response: in memory, tapped, or passed through.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::gather::FRAME;
 use crate::pass::Pass;
-use crate::ports::Failure;
+use crate::ports::{Failure, Lasting};
+use crate::settle::Settlement;
 use crate::tap::Tap;
 
-/// The body of a response.
-pub struct ReplyBody<B>(Inner<B>);
+type Polled = Option<Result<Frame<Bytes>, Failure>>;
+
+/// The body of a response. Its end waits until the record of the request lasts, if that is asked
+/// for.
+pub struct ReplyBody<B> {
+    inner: Inner<B>,
+    /// The record is made, and what comes with it waits or has waited.
+    ending: bool,
+    held: Option<Box<Held>>,
+}
+
+/// The end of an answer, and what it waits for.
+struct Held {
+    lasting: Lasting,
+    end: Polled,
+}
 
 enum Inner<B> {
     Whole(Bytes),
@@ -24,15 +39,55 @@ impl<B> ReplyBody<B> {
     /// A body in memory.
     #[must_use]
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self(Inner::Whole(bytes.into()))
+        Self::new(Inner::Whole(bytes.into()))
     }
 
     pub(crate) fn tap(tap: Tap<B>) -> Self {
-        Self(Inner::Tap(Box::new(tap)))
+        Self::new(Inner::Tap(Box::new(tap)))
     }
 
     pub(crate) fn pass(pass: Pass<B>) -> Self {
-        Self(Inner::Pass(Box::new(pass)))
+        Self::new(Inner::Pass(Box::new(pass)))
+    }
+
+    fn new(inner: Inner<B>) -> Self {
+        Self { inner, ending: false, held: None }
+    }
+}
+
+impl<B> Inner<B>
+where
+    B: Body<Data = Bytes, Error = Failure> + Unpin,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
+        match self {
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => {
+                let piece = bytes.split_to(bytes.len().min(FRAME));
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
+            Self::Tap(tap) => tap.poll_data(cx).map(|data| data.map(|data| Ok(Frame::data(data)))),
+            Self::Pass(pass) => {
+                pass.poll_data(cx).map(|data| data.map(|data| data.map(Frame::data)))
+            }
+        }
+    }
+
+    /// The settlement of an answer that ends with its body.
+    fn settlement(&self) -> Option<&Settlement> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Tap(tap) => Some(tap.settlement()),
+            Self::Pass(pass) => Some(pass.settlement()),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Tap(tap) => tap.is_over(),
+            Self::Pass(pass) => pass.is_over(),
+        }
     }
 }
 
@@ -47,29 +102,32 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        match &mut self.0 {
-            Inner::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Inner::Whole(bytes) => {
-                let piece = bytes.split_to(bytes.len().min(FRAME));
-                Poll::Ready(Some(Ok(Frame::data(piece))))
-            }
-            Inner::Tap(tap) => tap.poll_data(cx).map(|data| data.map(|data| Ok(Frame::data(data)))),
-            Inner::Pass(pass) => {
-                pass.poll_data(cx).map(|data| data.map(|data| data.map(Frame::data)))
-            }
+        let body = &mut *self;
+        if body.held.is_none() {
+            let polled = ready!(body.inner.poll(cx));
+            let ended = body.inner.settlement().filter(|settlement| settlement.is_closed());
+            let lasting = match ended {
+                Some(settlement) if !body.ending => {
+                    body.ending = true;
+                    settlement.lasting()
+                }
+                _ => None,
+            };
+            let Some(lasting) = lasting else { return Poll::Ready(polled) };
+            body.held = Some(Box::new(Held { lasting, end: polled }));
         }
+        if let Some(held) = &mut body.held {
+            ready!(held.lasting.as_mut().poll(cx));
+        }
+        Poll::Ready(body.held.take().and_then(|held| held.end))
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Inner::Whole(bytes) => bytes.is_empty(),
-            Inner::Tap(tap) => tap.is_over(),
-            Inner::Pass(pass) => pass.is_over(),
-        }
+        self.held.is_none() && self.inner.is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.inner {
             Inner::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Inner::Tap(_) | Inner::Pass(_) => SizeHint::default(),
         }

@@ -10,40 +10,52 @@ use http::HeaderValue;
 /// The id of a request: `req_` and 32 hexadecimal digits, of which the first 12 are milliseconds
 /// since 1970, so that ids sort by time as UUIDv7 do (RFC 9562).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RequestId([u8; Self::LENGTH]);
+pub struct RequestId(u128);
 
 impl RequestId {
+    /// Characters of its text.
     const LENGTH: usize = 36;
 
-    /// A new id.
+    /// A new id, now.
     #[must_use]
     pub fn new() -> Self {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let time = u64::try_from(since.as_millis()).unwrap_or_default() << 16;
-        let (high, low) = (time | (random() & 0xffff), random());
-        let mut id = [0; Self::LENGTH];
-        id[..4].copy_from_slice(b"req_");
-        for (index, digit) in id[4..].iter_mut().enumerate() {
-            let word = if index < 16 { high } else { low };
-            let nibble = word >> (60 - 4 * (index % 16)) & 0xf;
-            *digit = b"0123456789abcdef"[nibble as usize];
-        }
-        Self(id)
+        Self::at(SystemTime::now())
     }
 
-    /// As text.
+    /// A new id of a request that came at this time.
     #[must_use]
-    pub fn as_str(&self) -> &str {
-        // Hexadecimal digits are always text.
-        std::str::from_utf8(&self.0).unwrap_or_default()
+    pub fn at(time: SystemTime) -> Self {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let time = u64::try_from(since.as_millis()).unwrap_or_default() << 16;
+        let (high, low) = (time | (random() & 0xffff), random());
+        Self(u128::from(high) << 64 | u128::from(low))
+    }
+
+    /// As bytes, which sort as the ids do.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
     }
 
     /// As the value of a header.
     #[must_use]
     pub fn to_header(&self) -> HeaderValue {
-        HeaderValue::from_bytes(&self.0).unwrap_or_else(|_| HeaderValue::from_static(""))
+        // Letters and digits are always a value.
+        HeaderValue::from_bytes(&self.text()).unwrap_or_else(|_| HeaderValue::from_static(""))
+    }
+
+    fn text(&self) -> [u8; Self::LENGTH] {
+        let mut text = [0; Self::LENGTH];
+        text[..4].copy_from_slice(b"req_");
+        for (digits, byte) in text[4..].chunks_exact_mut(2).zip(self.to_bytes()) {
+            digits[0] = DIGITS[usize::from(byte >> 4)];
+            digits[1] = DIGITS[usize::from(byte & 0xf)];
+        }
+        text
     }
 }
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 impl Default for RequestId {
     fn default() -> Self {
@@ -53,7 +65,7 @@ impl Default for RequestId {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(std::str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 

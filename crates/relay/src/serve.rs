@@ -1,37 +1,38 @@
 //! The straight line: from a request to its response, step by step.
 
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode, header};
 use http_body::Body;
 use policy::{Route, Snapshot};
 use tokio::time::Instant;
-use wire::dialects::openai_responses::Ending;
 
+use crate::admit::{self, Bound, Moment, Refusal, admit, knock};
 use crate::attempt::{self, Ended, Read, Verdict};
 use crate::fault::{Code, Fault, Language};
-use crate::headers::{JSON, is_event_stream, to_client, to_upstream};
+use crate::headers::{JSON, is_event_stream, to_upstream};
+use crate::identify::{Caller, Gate, identify};
 use crate::intake::{self, Endpoint, Operation};
-use crate::latch::{Latch, Waiter};
+use crate::latch::Latch;
 use crate::models;
-use crate::pass::Pass;
-use crate::ports::{BoxError, Call, Failure, Outgoing, Recorder, Upstream};
+use crate::ports::{BoxError, Call, Outgoing, Recorder, Unrecorded, Upstream};
 use crate::prepare::{self, Ask};
 use crate::reply::ReplyBody;
 use crate::request_id::RequestId;
+use crate::respond::{
+    Overhead, PROVIDER, REQUEST_ID, answer, failed, json, passed, stamp_route, tapped,
+};
 use crate::settle::{Outcome, Settlement};
-use crate::tap::{Rules, Tap};
-
-pub(crate) const PROVIDER: HeaderName = HeaderName::from_static("x-magpie-provider");
-const TARGET: HeaderName = HeaderName::from_static("x-magpie-target");
-const ATTEMPTS: HeaderName = HeaderName::from_static("x-magpie-attempts");
-const OVERHEAD: HeaderName = HeaderName::from_static("x-magpie-overhead-us");
-/// The id of the request, on every response.
-pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A request that was let in, with the snapshot it keeps to its end.
 pub struct Request<B> {
@@ -43,6 +44,8 @@ pub struct Request<B> {
     pub snapshot: Arc<Snapshot>,
     /// When it came.
     pub start: Instant,
+    /// Where it came from, if that is an address.
+    pub address: Option<IpAddr>,
     /// Set when running streams have to end, because the process is stopping.
     pub shed: Rc<Latch>,
 }
@@ -51,6 +54,7 @@ pub struct Request<B> {
 pub struct Relay<U> {
     upstream: U,
     recorder: Rc<dyn Recorder>,
+    gate: Arc<Gate>,
 }
 
 /// What is known of a request from its head on.
@@ -60,36 +64,72 @@ pub(crate) struct Context {
     pub(crate) language: Language,
     pub(crate) shed: Rc<Latch>,
     pub(crate) settlement: Settlement,
+    pub(crate) caller: Caller,
+    pub(crate) now: Moment,
 }
 
 pub(crate) type Answer<B> = Result<Response<ReplyBody<B>>, Ended>;
 
 impl<U: Upstream> Relay<U> {
-    /// A relay over a network, that records to `recorder`.
-    pub fn new(upstream: U, recorder: Rc<dyn Recorder>) -> Self {
-        Self { upstream, recorder }
+    /// A relay over a network, that records to `recorder` and knows callers by `gate`.
+    pub fn new(upstream: U, recorder: Rc<dyn Recorder>, gate: Arc<Gate>) -> Self {
+        Self { upstream, recorder, gate }
     }
 
     /// Answers one request of the API. Dropping the future, or the body of the response, cancels
-    /// what is under way at the provider and records that the client is gone.
+    /// what is under way at the provider and records that the client is gone. A panic on the way
+    /// fails this request alone.
     pub async fn serve<B>(&self, request: Request<B>) -> Response<ReplyBody<U::Body>>
     where
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<BoxError>,
     {
-        let Request { parts, body, snapshot, start, shed } = request;
-        let id = RequestId::new();
-        let language = Language::of(&parts.headers);
+        let at = SystemTime::now();
+        let id = RequestId::at(at);
+        let language = Language::of(&request.parts.headers);
+        let mut answering = pin!(self.answer(request, id, at, language));
+        poll_fn(|cx| {
+            let polled = catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx)));
+            // What the future held was recorded and given back while it unwound.
+            polled.unwrap_or_else(|_| Poll::Ready(failed(id, language)))
+        })
+        .await
+    }
+
+    async fn answer<B>(
+        &self,
+        request: Request<B>,
+        id: RequestId,
+        at: SystemTime,
+        language: Language,
+    ) -> Response<ReplyBody<U::Body>>
+    where
+        B: Body<Data = Bytes> + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let Request { parts, body, snapshot, start, address, shed } = request;
         let endpoint = intake::endpoint(&parts.method, parts.uri.path());
         let operation = endpoint.as_ref().map_or(Operation::Other, |endpoint| endpoint.operation);
-        let settlement = Settlement::open(id, operation, start, Rc::clone(&self.recorder));
-        let mut context = Context { snapshot, start, language, shed, settlement };
-        let answer = match endpoint {
+        let settlement = Settlement::open(id, operation, at, start, Rc::clone(&self.recorder));
+        let now = Moment::new(start - self.gate.epoch, at);
+        let caller = Caller::default();
+        let mut context = Context { snapshot, start, language, shed, settlement, caller, now };
+        let answer = match endpoint.and_then(|endpoint| {
+            context.identify(&parts, address, operation, &self.gate)?;
+            Ok(endpoint)
+        }) {
             Ok(endpoint) => self.dispatch(&endpoint, &parts, body, &mut context).await,
             Err(fault) => Err(refused(fault)),
         };
         let mut response = answer.unwrap_or_else(|ended| fault_response(ended, &mut context));
-        response.headers_mut().insert(REQUEST_ID, id.to_header());
+        if context.settlement.is_closed()
+            && let Some(lasting) = context.settlement.lasting()
+        {
+            lasting.await;
+        }
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, id.to_header());
+        admit::stamp(&context.caller, headers, context.now);
         response
     }
 
@@ -121,14 +161,13 @@ impl<U: Upstream> Relay<U> {
                 if !parts.headers.contains_key(PROVIDER)
                     || models::name(&endpoint.rest).is_some() =>
             {
-                let answer = models::answer(&endpoint.rest, &context.snapshot).map_err(refused)?;
+                let answer = models::answer(&endpoint.rest, &context.snapshot, &context.caller);
+                let answer = answer.map_err(refused)?;
                 context.close(Outcome::Complete, StatusCode::OK);
                 Ok(json(StatusCode::OK, answer))
             }
             // In a box, so that the common operations do not carry the room for it.
-            Operation::Models | Operation::Other => {
-                Box::pin(self.forward(endpoint, parts, body, context)).await
-            }
+            _ => Box::pin(self.forward(endpoint, parts, body, context)).await,
         }
     }
 
@@ -145,13 +184,7 @@ impl<U: Upstream> Relay<U> {
         B::Error: Into<BoxError>,
     {
         let body = intake::read(body, context.snapshot.limits.body).await.map_err(refused)?;
-        let snapshot = Arc::clone(&context.snapshot);
-        let ask = prepare::ask(&body, endpoint.operation, &snapshot, &mut context.settlement);
-        let ask = ask.map_err(refused)?;
-        context.settlement.note(|record| {
-            record.route = Some(Arc::clone(&ask.route));
-            record.stream = ask.stream;
-        });
+        let ask = context.admitted(&body, endpoint.operation).map_err(refused)?;
         let due = match ask.stream {
             true => attempt::first_event(ask.route.clocks, context.start, Instant::now()),
             false => context.start + ask.route.clocks.total,
@@ -161,7 +194,7 @@ impl<U: Upstream> Relay<U> {
             let body = Outgoing::Whole(ask.body.clone());
             Some(call(endpoint, parts, &ask.route, target.clone(), body))
         };
-        let (response, head) = self.attempt(&ask.route, due, make, context).await?;
+        let (response, head) = self.attempt(&ask.route, &ask.bound, due, make, context).await?;
         let streams = is_event_stream(response.headers()) && response.status().is_success();
         if streams && endpoint.operation.has_choices() {
             return Ok(tapped(response, &ask, &head, context));
@@ -173,11 +206,16 @@ impl<U: Upstream> Relay<U> {
     pub(crate) async fn attempt(
         &self,
         route: &Route,
+        bound: &Bound,
         due: Instant,
         call: impl FnMut() -> Option<Call>,
         context: &mut Context,
     ) -> Result<(Response<U::Body>, Overhead), Ended> {
         let id = &route.provider.id;
+        context.settlement.ask(bound).map_err(|Unrecorded| {
+            let message = "What happens cannot be recorded for now.";
+            refused(Fault::new(Code::LedgerUnavailable, message))
+        })?;
         let before = context.start.elapsed();
         let response = attempt::send(&self.upstream, id, due, call).await?;
         let head = Overhead { before, since: Instant::now() };
@@ -236,6 +274,57 @@ impl<U: Upstream> Relay<U> {
 }
 
 impl Context {
+    /// Finds out who calls.
+    fn identify(
+        &mut self,
+        parts: &Parts,
+        address: Option<IpAddr>,
+        operation: Operation,
+        gate: &Gate,
+    ) -> Result<(), Fault> {
+        knock(address, &self.snapshot, self.now)?;
+        let (headers, now) = (&parts.headers, self.now.ms);
+        self.caller = identify(headers, address, &self.snapshot, gate, now)?;
+        let caller = self.caller.clone();
+        self.settlement.note(|record| record.caller = caller);
+        self.caller.check(operation, now)
+    }
+
+    /// Reads a JSON request, and admits it: to the model that it names, or to the one that an
+    /// exhausted budget names in its place.
+    fn admitted(&mut self, body: &Bytes, operation: Operation) -> Result<Ask, Fault> {
+        let mut instead: Option<Arc<str>> = None;
+        loop {
+            let snapshot = Arc::clone(&self.snapshot);
+            let model = instead.as_deref();
+            let ask = prepare::ask(body, operation, model, &snapshot, &mut self.settlement)?;
+            self.settlement.note(|record| {
+                record.route = Some(Arc::clone(&ask.route));
+                record.stream = ask.stream;
+            });
+            match self.admit(&ask.model, &ask.route, &ask.bound) {
+                Ok(()) => return Ok(ask),
+                Err(Refusal::Fault(fault)) => return Err(fault),
+                Err(Refusal::Downgrade(_, fault)) if instead.is_some() => return Err(fault),
+                Err(Refusal::Downgrade(model, _)) => instead = Some(model),
+            }
+        }
+    }
+
+    /// Admits a request to a route, under the name of the model it was asked for by.
+    pub(crate) fn admit(
+        &mut self,
+        model: &str,
+        route: &Route,
+        bound: &Bound,
+    ) -> Result<(), Refusal> {
+        self.caller.check_model(model).map_err(Refusal::Fault)?;
+        let snapshot = &self.snapshot;
+        let admission = admit(&self.caller, model, route, bound, snapshot, self.now)?;
+        self.settlement.hold(admission);
+        Ok(())
+    }
+
     /// Records the end of a request whose answer is at hand.
     pub(crate) fn close(&mut self, outcome: Outcome, status: StatusCode) {
         self.settlement.note(|record| record.status = status.as_u16());
@@ -243,23 +332,8 @@ impl Context {
     }
 
     /// The settlement, to travel with a body; what is left behind is closed already.
-    fn take_settlement(&mut self) -> Settlement {
+    pub(crate) fn take_settlement(&mut self) -> Settlement {
         self.settlement.take()
-    }
-}
-
-/// Magpie's own share of the time to the head of a response.
-pub(crate) struct Overhead {
-    /// From the request to the call.
-    before: std::time::Duration,
-    /// When the head of the reply came.
-    since: Instant,
-}
-
-impl Overhead {
-    fn stamp(&self, headers: &mut HeaderMap) {
-        let micros = (self.before + self.since.elapsed()).as_micros();
-        headers.insert(OVERHEAD, HeaderValue::from(u64::try_from(micros).unwrap_or(u64::MAX)));
     }
 }
 
@@ -282,7 +356,7 @@ pub(crate) fn call(
 ) -> Call {
     let provider = &route.provider;
     let mut headers = to_upstream(&parts.headers, provider);
-    if endpoint.operation != Operation::Other {
+    if !endpoint.operation.is_forwarded() {
         headers.insert(header::CONTENT_TYPE, JSON);
     }
     Call {
@@ -295,96 +369,6 @@ pub(crate) fn call(
     }
 }
 
-fn tapped<B>(
-    response: Response<B>,
-    ask: &Ask,
-    head: &Overhead,
-    context: &mut Context,
-) -> Response<ReplyBody<B>>
-where
-    B: Body<Data = Bytes, Error = Failure> + Unpin,
-{
-    let (parts, body) = response.into_parts();
-    context.settlement.note(|record| record.status = parts.status.as_u16());
-    let rules = Rules {
-        route: Arc::clone(&ask.route),
-        clocks: ask.route.clocks,
-        start: context.start,
-        asked: context.start + head.before,
-        hide_usage: ask.hide_usage,
-        language: context.language,
-        shed: Waiter::new(Rc::clone(&context.shed)),
-    };
-    let body = ReplyBody::tap(Tap::new(body, rules, context.take_settlement()));
-    let mut response = Response::new(body);
-    *response.status_mut() = parts.status;
-    *response.headers_mut() = to_client(&parts.headers, &ask.route.provider);
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    // Proxies of nginx's kind hold streams back unless told.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    stamp(headers, &ask.route, head);
-    response
-}
-
-/// A reply passed on as it comes.
-pub(crate) fn passed<B>(
-    parts: &http::response::Parts,
-    begun: Bytes,
-    rest: B,
-    route: &Arc<Route>,
-    head: &Overhead,
-    ending: Option<Ending>,
-    context: &mut Context,
-) -> Response<ReplyBody<B>>
-where
-    B: Body<Data = Bytes, Error = Failure> + Unpin,
-{
-    context.settlement.note(|record| record.status = parts.status.as_u16());
-    let settlement = context.take_settlement();
-    let shed = Waiter::new(Rc::clone(&context.shed));
-    let pass = Pass::new(begun, rest, route.clocks, context.start, shed, ending, settlement);
-    let mut response = Response::new(ReplyBody::pass(pass));
-    *response.status_mut() = parts.status;
-    *response.headers_mut() = to_client(&parts.headers, &route.provider);
-    if let Some(length) = parts.headers.get(header::CONTENT_LENGTH) {
-        response.headers_mut().insert(header::CONTENT_LENGTH, length.clone());
-    }
-    stamp(response.headers_mut(), route, head);
-    response
-}
-
-/// A reply in memory.
-pub(crate) fn answer<B>(
-    status: StatusCode,
-    upstream: &HeaderMap,
-    body: Bytes,
-    route: &Route,
-    head: &Overhead,
-    content_type: Option<HeaderValue>,
-) -> Response<ReplyBody<B>> {
-    let mut response = Response::new(ReplyBody::whole(body));
-    *response.status_mut() = status;
-    *response.headers_mut() = to_client(upstream, &route.provider);
-    if let Some(content_type) = content_type {
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-    }
-    stamp(response.headers_mut(), route, head);
-    response
-}
-
-fn stamp(headers: &mut HeaderMap, route: &Route, head: &Overhead) {
-    stamp_route(headers, route);
-    head.stamp(headers);
-}
-
-/// Who was asked, on every response to a request that reached a provider, or was meant to.
-fn stamp_route(headers: &mut HeaderMap, route: &Route) {
-    headers.insert(PROVIDER, route.provider.id_header.clone());
-    headers.insert(TARGET, route.target_header.clone());
-    headers.insert(ATTEMPTS, HeaderValue::from_static("1"));
-}
-
 fn unreadable(route: &Route) -> Ended {
     let message = format!("{} sent an answer that cannot be read.", route.provider.id);
     Ended { outcome: Outcome::Truncated, fault: Fault::new(Code::Malformed, message) }
@@ -395,26 +379,19 @@ pub(crate) fn refused(fault: Fault) -> Ended {
     Ended { outcome: Outcome::Refused, fault }
 }
 
-fn json<B>(status: StatusCode, body: String) -> Response<ReplyBody<B>> {
-    let mut response = Response::new(ReplyBody::whole(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
-    response
-}
-
 /// The response for a fault; the record is closed with it.
 fn fault_response<B>(ended: Ended, context: &mut Context) -> Response<ReplyBody<B>> {
     let Ended { outcome, fault } = ended;
     let status = fault.code.status();
     let mut response = json(status, fault.to_json(context.language));
     fault.stamp(response.headers_mut());
-    let mut route = None;
+    let (mut route, mut asked) = (None, false);
     context.settlement.note(|record| {
         record.fault = Some(fault.code.name());
-        route = record.route.clone();
+        (route, asked) = (record.route.clone(), record.asked);
     });
     if let Some(route) = route {
-        stamp_route(response.headers_mut(), &route);
+        stamp_route(response.headers_mut(), &route, asked);
     }
     context.close(outcome, status);
     response

@@ -9,11 +9,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use policy::Route;
+use policy::price::Charge;
+use policy::scope::Operation;
 use tokio::time::Instant;
 use wire::Usage;
 
-use crate::intake::Operation;
-use crate::ports::Recorder;
+use crate::admit::{Admission, Alert, Bound, Used};
+use crate::fault::Code;
+use crate::identify::Caller;
+use crate::ports::{Lasting, Recorder, Unrecorded};
 use crate::request_id::RequestId;
 
 /// How a request ended.
@@ -35,6 +39,8 @@ pub enum Outcome {
     ClientGone,
     /// Cut short because the process is stopping.
     Shed,
+    /// Magpie itself failed.
+    Failed,
 }
 
 impl Outcome {
@@ -50,6 +56,31 @@ impl Outcome {
             Self::TimedOut => "timed_out",
             Self::ClientGone => "client_gone",
             Self::Shed => "shed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Where token counts come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Provenance {
+    /// Nothing was used, as far as is known.
+    #[default]
+    None,
+    /// The provider told.
+    Reported,
+    /// From what was sent and what was seen of the answer: the provider never told.
+    Estimated,
+}
+
+impl Provenance {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Reported => "reported",
+            Self::Estimated => "estimated",
         }
     }
 }
@@ -74,8 +105,22 @@ pub struct Record {
     pub outcome: Outcome,
     /// The name of the fault, if any.
     pub fault: Option<&'static str>,
-    /// Token counts, if the provider told them.
+    /// Who called.
+    pub caller: Caller,
+    /// A provider was asked: there is a record of the attempt.
+    pub asked: bool,
+    /// Token counts.
     pub usage: Option<Usage>,
+    /// Where they come from.
+    pub provenance: Provenance,
+    /// What they cost; `None` if the price is not known, or nothing was used.
+    pub charge: Option<Charge>,
+    /// Input tokens, by what was sent.
+    pub likely_input: u64,
+    /// Output tokens, by the text that was seen.
+    pub seen_output: u64,
+    /// Budgets whose alerts this request crossed.
+    pub alerts: Vec<Alert>,
     /// Events of the stream that carried something.
     pub events: u64,
     /// From the request to the first event.
@@ -89,6 +134,8 @@ pub struct Record {
 /// The open record of a request under way.
 pub struct Settlement {
     open: Option<Box<Record>>,
+    admission: Option<Box<Admission>>,
+    recorded: bool,
     start: Instant,
     recorder: Rc<dyn Recorder>,
 }
@@ -98,11 +145,12 @@ impl Settlement {
     pub(crate) fn open(
         id: RequestId,
         operation: Operation,
+        at: SystemTime,
         start: Instant,
         recorder: Rc<dyn Recorder>,
     ) -> Self {
         let record = Record {
-            at: SystemTime::now(),
+            at,
             id,
             operation,
             model: "".into(),
@@ -111,19 +159,27 @@ impl Settlement {
             stream: false,
             outcome: Outcome::ClientGone,
             fault: None,
+            caller: Caller::default(),
+            asked: false,
             usage: None,
+            provenance: Provenance::None,
+            charge: None,
+            likely_input: 0,
+            seen_output: 0,
+            alerts: Vec::new(),
             events: 0,
             first_event: None,
             total: Duration::ZERO,
             overhead: Duration::ZERO,
         };
-        Self { open: Some(Box::new(record)), start, recorder }
+        Self { open: Some(Box::new(record)), admission: None, recorded: false, start, recorder }
     }
 
     /// Moves the open record out, to travel with a body; what stays behind is closed.
     pub(crate) fn take(&mut self) -> Self {
         let recorder = Rc::clone(&self.recorder);
-        Self { open: self.open.take(), start: self.start, recorder }
+        let (open, admission) = (self.open.take(), self.admission.take());
+        Self { open, admission, recorded: false, start: self.start, recorder }
     }
 
     /// Changes what is known so far.
@@ -133,11 +189,30 @@ impl Settlement {
         }
     }
 
-    /// Counts events that carry something; the first one is timed.
-    pub(crate) fn saw_events(&mut self, count: u64, now: Instant) {
+    /// Keeps what the request was admitted with, to the end.
+    pub(crate) fn hold(&mut self, admission: Admission) {
+        self.admission = (!admission.is_empty()).then(|| Box::new(admission));
+    }
+
+    /// Notes, so that it lasts, that a provider is about to be asked.
+    ///
+    /// # Errors
+    /// If that cannot be noted. Nothing may be sent then.
+    pub(crate) fn ask(&mut self, bound: &Bound) -> Result<(), Unrecorded> {
+        let Some(record) = &mut self.open else { return Ok(()) };
+        record.likely_input = bound.input;
+        self.recorder.open(record, bound)?;
+        record.asked = true;
+        Ok(())
+    }
+
+    /// Counts events that carry something, and the output tokens in their text; the first event is
+    /// timed.
+    pub(crate) fn saw_events(&mut self, count: u64, tokens: u64, now: Instant) {
         let start = self.start;
         self.note(|record| {
             record.events += count;
+            record.seen_output += tokens;
             record.first_event.get_or_insert_with(|| now - start);
         });
     }
@@ -147,13 +222,80 @@ impl Settlement {
         if let Some(mut record) = self.open.take() {
             record.outcome = outcome;
             record.total = self.start.elapsed();
+            record.account(self.admission.take());
             self.recorder.record(*record);
+            self.recorded = true;
         }
+    }
+}
+
+impl Record {
+    /// Milliseconds from 1970 to when the request came.
+    #[must_use]
+    pub fn at_ms(&self) -> u64 {
+        let since = self.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Works out what was used and what it cost, and settles with it.
+    fn account(&mut self, admission: Option<Box<Admission>>) {
+        if self.asked {
+            self.provenance = match (self.usage, self.may_have_been_billed()) {
+                (Some(_), _) => Provenance::Reported,
+                (None, true) => Provenance::Estimated,
+                (None, false) => Provenance::None,
+            };
+            if self.provenance == Provenance::Estimated {
+                let (input, output) = (self.likely_input, self.seen_output);
+                self.usage = Some(Usage { input, output, ..Usage::default() });
+            }
+        }
+        let price = self.route.as_ref().and_then(|route| route.price.as_ref());
+        if let (Some(usage), Some(price)) = (&self.usage, price) {
+            self.charge = Some(price.charge(usage, self.at_ms()));
+        }
+        let Some(admission) = admission else { return };
+        let usage = self.usage.unwrap_or_default();
+        let used = Used {
+            input: usage.input_total(),
+            output: usage.output_total(),
+            cost: self.charge.as_ref().map(|charge| charge.money),
+        };
+        self.alerts = admission.settle(&used, self.total);
+    }
+
+    /// Whether a provider that never told its counts may bill the request all the same: what it
+    /// answered with an error, and what never reached it, it does not.
+    fn may_have_been_billed(&self) -> bool {
+        use Outcome::{ProviderError, Refused, Unreachable};
+        let ended = !matches!(self.outcome, Refused | ProviderError | Unreachable);
+        ended && self.operation.has_tokens()
+    }
+}
+
+impl Settlement {
+    /// Whether the end is recorded, and not on its way with a body.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.recorded
+    }
+
+    /// What the last byte of an answer has to wait for, once the record is closed.
+    pub(crate) fn lasting(&self) -> Option<Lasting> {
+        self.recorder.lasting()
     }
 }
 
 impl Drop for Settlement {
     fn drop(&mut self) {
-        self.close(Outcome::ClientGone);
+        if !std::thread::panicking() {
+            return self.close(Outcome::ClientGone);
+        }
+        self.note(|record| {
+            record.fault = Some(Code::Internal.name());
+            if record.status == 0 {
+                record.status = Code::Internal.status().as_u16();
+            }
+        });
+        self.close(Outcome::Failed);
     }
 }

@@ -20,6 +20,7 @@ use wire::reply::{Likeness, glance};
 use wire::sse::{Event, Framer, events};
 
 use crate::attempt::{Ended, error_event, first_event};
+use crate::estimate::tokens_of_text;
 use crate::fault::{Code, Fault, Language};
 use crate::gather::gather;
 use crate::latch::Waiter;
@@ -62,6 +63,8 @@ pub(crate) struct Tap<B> {
     silent_since: Option<Instant>,
     likeness: Likeness,
     saw_event: bool,
+    /// Output tokens in the events being looked at, by their text.
+    text_tokens: u64,
     /// The choices seen, and those of them that have finished: a bit each.
     choices: u64,
     finished: u64,
@@ -102,6 +105,7 @@ where
             silent_since: None,
             likeness: Likeness::default(),
             saw_event: false,
+            text_tokens: 0,
             choices: 0,
             finished: 0,
             done: false,
@@ -113,6 +117,11 @@ where
     /// Whether nothing more will come.
     pub(crate) fn is_over(&self) -> bool {
         self.body.is_none()
+    }
+
+    /// The settlement that travels with it.
+    pub(crate) fn settlement(&self) -> &Settlement {
+        &self.settlement
     }
 
     /// The next bytes for the client; `None` when the stream is over.
@@ -196,7 +205,8 @@ where
         if seen > 0 {
             self.saw_event = true;
             self.silent_since = None;
-            self.settlement.saw_events(seen, Instant::now());
+            let tokens = std::mem::take(&mut self.text_tokens);
+            self.settlement.saw_events(seen, tokens, Instant::now());
         }
         let Some((verdict, start, end)) = last else {
             return without(bytes, &hidden);
@@ -239,7 +249,8 @@ where
         let Some(data) = &event.data else {
             return if event.odd { Verdict::Broken } else { Verdict::Pass };
         };
-        if self.likeness.fits(data) && event.name.is_empty() {
+        if let Some(text) = self.likeness.text_of(data).filter(|_| event.name.is_empty()) {
+            self.text_tokens += tokens_of_text(text);
             return Verdict::Pass;
         }
         if data.trim_ascii() == DONE {
@@ -258,6 +269,11 @@ where
         self.choices |= seen.choices;
         self.finished |= seen.finished_choices;
         self.likeness.learn(data, &seen);
+        self.text_tokens += match &seen.text {
+            Some(text) => tokens_of_text(text.len().saturating_sub(2)),
+            // A call of a tool, or several choices; what only names the role comes first.
+            None => u64::from(seen.has_choices && !seen.finished && self.saw_event),
+        };
         if let Some(usage) = seen.usage {
             self.settlement.note(|record| record.usage = Some(usage));
         }

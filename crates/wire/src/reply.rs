@@ -224,21 +224,23 @@ impl Likeness {
         self.around.extend_from_slice(&data[text.end - 1..]);
     }
 
-    /// Whether this event is like the one remembered: a glance at it would see nothing new.
+    /// The bytes of text in this event, if it is like the one remembered: a glance at it would see
+    /// nothing else that is new.
     #[must_use]
-    pub fn fits(&self, data: &[u8]) -> bool {
+    pub fn text_of(&self, data: &[u8]) -> Option<usize> {
         let (before, after) = self.around.split_at(self.before);
         if self.before == 0 || data.len() < self.around.len() {
-            return false;
+            return None;
         }
         let (quote, close) = (self.before - 1, data.len() - after.len() + 1);
         if !(data.starts_with(before) && data.ends_with(after)) {
-            return false;
+            return None;
         }
         let text = &data[quote..close];
         let mut scanner = Scanner { bytes: text, at: 0 };
         let is_one_string = scanner.skip_string().is_ok() && scanner.at == text.len();
-        is_one_string && std::str::from_utf8(text).is_ok()
+        let is_text = is_one_string && std::str::from_utf8(text).is_ok();
+        is_text.then(|| data.len() - self.around.len())
     }
 }
 

@@ -19,17 +19,21 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 pub(crate) enum Kind {
     Direct,
     Nginx,
+    /// Open: no key, no limit, no ledger.
     Magpie,
+    /// With a key, limits, budgets and the ledger.
+    Team,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::Direct, Self::Nginx, Self::Magpie];
+    pub(crate) const ALL: [Self; 4] = [Self::Direct, Self::Nginx, Self::Magpie, Self::Team];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Nginx => "nginx",
             Self::Magpie => "magpie",
+            Self::Team => "team",
         }
     }
 
@@ -39,7 +43,10 @@ impl Kind {
 
     /// The name by which requests reach the upstream's model `model`.
     pub(crate) fn model(self, model: &str) -> String {
-        if self == Self::Magpie { format!("bench/{model}") } else { model.to_owned() }
+        match self {
+            Self::Magpie | Self::Team => format!("bench/{model}"),
+            Self::Direct | Self::Nginx => model.to_owned(),
+        }
     }
 
     /// What to do when its program is missing.
@@ -48,7 +55,7 @@ impl Kind {
             Self::Direct => None,
             Self::Nginx if nginx().is_some() => None,
             Self::Nginx => Some("install it with `apt-get install nginx-light`".to_owned()),
-            Self::Magpie => {
+            Self::Magpie | Self::Team => {
                 let program = places.programs.join("magpie");
                 let hint = || format!("{} is missing; leave out --no-build", program.display());
                 (!program.is_file()).then(hint)
@@ -127,7 +134,8 @@ impl Gateway {
                 ["-e", "error.log", "-p", &dir.to_string_lossy(), "-c", &file].map(str::to_owned);
             (nginx().ok_or("nginx is missing")?, flags.to_vec())
         } else {
-            let file = write(&dir, "magpie.yaml", &magpie_yaml(address, mock.address))?;
+            let text = magpie_yaml(kind, &dir, address, mock.address);
+            let file = write(&dir, "magpie.yaml", &text)?;
             let flags = ["run", "--config", &file].map(str::to_owned);
             (places.programs.join("magpie"), flags.to_vec())
         };
@@ -236,11 +244,35 @@ http {{
     )
 }
 
-fn magpie_yaml(address: SocketAddr, upstream: SocketAddr) -> String {
-    format!(
+fn magpie_yaml(kind: Kind, dir: &Path, address: SocketAddr, upstream: SocketAddr) -> String {
+    let (dir, ledger) = (dir.display(), kind == Kind::Team);
+    let common = format!(
         "listen: {address}
+data: {dir}/data
+admin: {{ enabled: false }}
+ledger: {{ enabled: {ledger} }}
 providers:
   bench: {{ profile: openai-compatible, base_url: \"http://{upstream}/v1\", api_key: \"sk-bench\" }}
 "
-    )
+    );
+    match kind {
+        Kind::Team => common + TEAM,
+        _ => common,
+    }
 }
+
+/// A key as a team has it: everything is counted and nothing is ever reached. The hash is that of
+/// the key that the load sends.
+const TEAM: &str = "
+prices:
+  \"bench/*\": { currency: USD, input: \"0.25\", output: \"2\", max_output: 4096 }
+teams:
+  bench: { limits: { rpm: 1000M, tpm: 1000000M }, budget: \"$1000000/month\" }
+keys:
+  - name: bench
+    hash: sha256:c00397de4384b5bbaf14c02fe1ec7020d28d1eeab6a722c576c84b6678c41c29
+    team: bench
+    models: [\"bench/*\"]
+    limits: { rpm: 1000M, tpm: 1000000M, concurrency: 100000 }
+    budget: \"$1000000/day\"
+";

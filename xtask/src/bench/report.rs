@@ -50,6 +50,10 @@ const LIMITS: [(&str, f64, bool); 5] = [
     ("idle_rss_mib", 15.0, false),
 ];
 
+/// What keys, limits, budgets and the ledger may add: figure, and the multiple of the open Magpie.
+const TEAM_LIMITS: [(&str, f64); 3] =
+    [("small_cpu_us", 1.10), ("piled_event_cpu_us", 1.10), ("paced_event_cpu_us", 1.10)];
+
 /// All figures of all rounds.
 #[derive(Debug)]
 pub(crate) struct Results {
@@ -100,20 +104,21 @@ impl Results {
         self.spread(kind, name).map(|spread| spread.median)
     }
 
-    /// Magpie's median as a multiple of nginx's.
-    fn ratio(&self, name: &str) -> Option<f64> {
-        Some(self.median(Kind::Magpie, name)? / self.median(Kind::Nginx, name)?)
+    /// The median of one as a multiple of another's.
+    fn ratio(&self, of: Kind, to: Kind, name: &str) -> Option<f64> {
+        Some(self.median(of, name)? / self.median(to, name)?)
     }
 
     /// The table in Markdown.
     pub(crate) fn table(&self) -> String {
         let mut text = format!("Medians of {} round(s), least–most in brackets.\n\n|", self.rounds);
         let names = self.kinds.iter().map(|kind| kind.name());
-        for name in ["figure"].into_iter().chain(names).chain(["magpie ÷ nginx"]) {
+        for name in ["figure"].into_iter().chain(names).chain(["magpie ÷ nginx", "team ÷ magpie"])
+        {
             let _ = write!(text, " {name} |");
         }
         text += "\n|---|";
-        text += &"---:|".repeat(self.kinds.len() + 1);
+        text += &"---:|".repeat(self.kinds.len() + 2);
         for (name, meaning, decimals) in FIGURES {
             let _ = write!(text, "\n| {meaning} |");
             for kind in &self.kinds {
@@ -125,8 +130,11 @@ impl Results {
                 );
                 let _ = write!(text, " {cell} |");
             }
-            let ratio = self.ratio(name).map_or_else(|| "–".to_owned(), |r| format!("{r:.2}"));
-            let _ = write!(text, " {ratio} |");
+            for (of, to) in [(Kind::Magpie, Kind::Nginx), (Kind::Team, Kind::Magpie)] {
+                let ratio = self.ratio(of, to, name);
+                let ratio = ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
+                let _ = write!(text, " {ratio} |");
+            }
         }
         let busiest = self.busiest * 100.0;
         let _ =
@@ -178,7 +186,10 @@ impl Results {
     pub(crate) fn failed_limits(&self) -> Vec<String> {
         let mut failed = Vec::new();
         for (name, limit, relative) in LIMITS {
-            let value = if relative { self.ratio(name) } else { self.median(Kind::Magpie, name) };
+            let value = match relative {
+                true => self.ratio(Kind::Magpie, Kind::Nginx, name),
+                false => self.median(Kind::Magpie, name),
+            };
             let times = if relative { " times nginx" } else { "" };
             match value {
                 Some(value) if value <= limit => {}
@@ -186,6 +197,15 @@ impl Results {
                     failed.push(format!("{name} is {value:.2}{times}, allowed is {limit}{times}"));
                 }
                 None => failed.push(format!("{name} was not measured for magpie or nginx")),
+            }
+        }
+        for (name, limit) in TEAM_LIMITS.iter().filter(|_| self.kinds.contains(&Kind::Team)) {
+            match self.ratio(Kind::Team, Kind::Magpie, name) {
+                Some(ratio) if ratio <= *limit => {}
+                Some(ratio) => failed.push(format!(
+                    "{name} with keys and ledger is {ratio:.2} times the open one, allowed is {limit}"
+                )),
+                None => failed.push(format!("{name} was not measured for team or magpie")),
             }
         }
         failed

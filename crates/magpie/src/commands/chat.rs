@@ -12,7 +12,9 @@ use bytes::BytesMut;
 use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
-use relay::{Latch, Relay, ReplyBody};
+use policy::Keyless;
+use policy::key::Pepper;
+use relay::{Bound, Gate, Latch, Record, Recorder, Relay, ReplyBody, Unrecorded};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::time::Instant;
@@ -20,13 +22,25 @@ use wire::sse::{Framer, events};
 
 use super::load;
 use crate::configuration::Source;
-use crate::log::Silence;
 use crate::service::Body;
 use crate::upstream::{Network, TlsConfigs};
 
+/// Records nothing.
+struct Silence;
+
+impl Recorder for Silence {
+    fn open(&self, _: &Record, _: &Bound) -> Result<(), Unrecorded> {
+        Ok(())
+    }
+
+    fn record(&self, _: Record) {}
+}
+
 /// Asks, and prints the answer as it comes. Reasoning is shown dimmed on a terminal.
 pub(crate) fn chat(source: &Source, model: &str, prompt: &str) -> Result<ExitCode, String> {
-    let snapshot = Arc::new(load(source)?);
+    let mut snapshot = load(source)?;
+    snapshot.keyless = Keyless::Everyone;
+    let snapshot = Arc::new(snapshot);
     let ask = json!({
         "model": model,
         "messages": [{ "role": "user", "content": prompt }],
@@ -37,10 +51,18 @@ pub(crate) fn chat(source: &Source, model: &str, prompt: &str) -> Result<ExitCod
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     runtime.map_err(|fault| fault.to_string())?.block_on(async {
         let network = Network::new(Arc::new(TlsConfigs::default()));
-        let relay = Relay::new(Rc::new(network), Rc::new(Silence));
+        let gate = Arc::new(Gate {
+            epoch: Instant::now(),
+            directory: Arc::default(),
+            pepper: Pepper::new([0; 32]),
+            tokens: None,
+        });
+        let relay = Relay::new(Rc::new(network), Rc::new(Silence), gate);
         let body = Full::from(ask.to_string());
         let shed = Rc::new(Latch::default());
-        let request = relay::Request { parts, body, snapshot, start: Instant::now(), shed };
+        // The owner asks, at the terminal: no key is needed.
+        let (start, address) = (Instant::now(), None);
+        let request = relay::Request { parts, body, snapshot, start, address, shed };
         print(relay.serve(request).await).await
     })
 }

@@ -36,7 +36,7 @@ impl TlsConfigs {
             return Ok(Arc::clone(config));
         }
         let (ca_file, http) = key.clone();
-        let making = tokio::task::spawn_blocking(move || make(ca_file.as_deref(), http));
+        let making = tokio::task::spawn_blocking(move || client_config(ca_file.as_deref(), http));
         let config = match making.await {
             Ok(config) => Arc::new(config?),
             Err(fault) => return Err(Failure::new(FailureKind::Tls, fault)),
@@ -46,7 +46,15 @@ impl TlsConfigs {
     }
 }
 
-fn make(ca_file: Option<&str>, http: HttpVersions) -> Result<ClientConfig, Failure> {
+/// A configuration that trusts the usual authorities, the system's, and those of a file. Reads
+/// files.
+///
+/// # Errors
+/// If the file is unusable.
+pub(crate) fn client_config(
+    ca_file: Option<&str>,
+    http: HttpVersions,
+) -> Result<ClientConfig, Failure> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     // Certificates of the system that cannot be read are left out, as everywhere.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

@@ -1,6 +1,7 @@
 //! A client that speaks HTTP/2 with prior knowledge.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -8,9 +9,13 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
 
 use crate::harness::{CHAT, PATIENCE, chat};
 
@@ -35,6 +40,21 @@ pub(crate) async fn connect(address: SocketAddr) -> Client {
 pub(crate) async fn open(address: SocketAddr) -> (Client, JoinHandle<hyper::Result<()>>) {
     let stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
+    over(stream).await
+}
+
+/// Connects over TLS, which has to settle on HTTP/2.
+pub(crate) async fn over_tls(address: SocketAddr, config: Arc<ClientConfig>) -> Client {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream = TlsConnector::from(config).connect(name, stream).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    over(stream).await.0
+}
+
+async fn over(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> (Client, JoinHandle<hyper::Result<()>>) {
     let io = TokioIo::new(stream);
     let (sender, connection) = Builder::new(TokioExecutor::new()).handshake(io).await.unwrap();
     (Client { sender }, tokio::spawn(connection))

@@ -19,6 +19,8 @@ use crate::turn::Turn;
 
 /// The provider's key in every configuration made here. It must never leave but to its origin.
 pub(crate) const PROVIDER_KEY: &str = "sk-provider-canary-5b0c1f";
+/// The owner's token for the admin API.
+const ADMIN_TOKEN: &str = "admin-token-canary-7d41c8a2e6f05b93";
 /// How long anything may take that is not measured: the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -70,6 +72,11 @@ impl Setup {
         self
     }
 
+    /// With the admin API, on a free port.
+    pub(crate) fn with_admin(self) -> Self {
+        self.env("MAGPIE_ADMIN", "127.0.0.1:0").env("MAGPIE_ADMIN_TOKEN", ADMIN_TOKEN)
+    }
+
     /// Where the file is.
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("magpie.yaml")
@@ -93,7 +100,9 @@ impl Setup {
             std::fs::write(self.path(), config).unwrap();
         }
         let mut command = Command::new(env!("CARGO_BIN_EXE_magpie"));
-        command.args(arguments).env_clear().envs(self.env.iter().cloned());
+        let data = self.folder.path().join("data");
+        command.args(arguments).env_clear().env("MAGPIE_DATA", data).env("MAGPIE_ADMIN", "off");
+        command.envs(self.env.iter().cloned());
         command.current_dir(self.folder.path()).stdin(Stdio::null());
         command
     }
@@ -123,7 +132,7 @@ impl Setup {
         let banner = process
             .stdout
             .wait_for("the banner", |text| text.ends_with("\n\n").then(|| text.to_owned()));
-        let (_, address) = banner.split_once(" on http://").unwrap();
+        let (_, address) = banner.split_once("://").unwrap();
         let address = address.split_whitespace().next().unwrap().parse().unwrap();
         Magpie { address, banner, process }
     }
@@ -212,6 +221,11 @@ impl Process {
         stat.is_ok_and(|stat| !stat.contains(") Z "))
     }
 
+    /// Its id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Resident memory in KiB.
     pub(crate) fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
@@ -244,6 +258,33 @@ pub(crate) struct Magpie {
 impl Magpie {
     pub(crate) fn connect(&self) -> Wire {
         Wire::connect(self.address)
+    }
+
+    /// Kills it, as a machine without memory would. What is left is the folder.
+    pub(crate) fn kill(mut self) -> Setup {
+        self.process.signal("KILL");
+        self.process.wait(PATIENCE);
+        std::mem::replace(&mut self.process.setup, Setup::empty())
+    }
+
+    /// Stops it in good order. What is left is the folder.
+    pub(crate) fn stop(mut self) -> Setup {
+        self.process.signal("TERM");
+        let status = self.process.wait(PATIENCE);
+        assert_eq!(status.code(), Some(0), "{}", self.process.stderr.so_far());
+        std::mem::replace(&mut self.process.setup, Setup::empty())
+    }
+
+    /// Reads from the admin API, as the owner; see [`Setup::with_admin`].
+    pub(crate) fn admin(&self, path: &str) -> Reply {
+        let (_, rest) = self.banner.split_once("admin API").unwrap();
+        let (_, rest) = rest.split_once("://").unwrap();
+        let (address, _) = rest.split_once('/').unwrap();
+        let mut wire = Wire::connect(address.parse().unwrap());
+        let token = format!("Bearer {ADMIN_TOKEN}");
+        let path = format!("/admin/v1/{path}");
+        wire.send(&request("GET", &path, &[("authorization", &token)], b""));
+        wire.reply_to("GET")
     }
 
     /// Sends a request on a connection of its own.

@@ -11,7 +11,10 @@
 )]
 
 mod access;
+mod acme;
 mod api;
+mod bearers;
+mod budgets;
 mod cli;
 mod client;
 mod connections;
@@ -21,11 +24,16 @@ mod figures;
 mod first_minute;
 mod forwarding;
 mod framing;
+mod full_disk;
 mod h2_client;
 mod h2_upstream;
 mod harness;
 mod http2;
+mod key_commands;
+mod keys;
+mod killed;
 mod leaving;
+mod ledger;
 mod log;
 mod pages;
 mod pool;
@@ -36,4 +44,6 @@ mod shutdown;
 mod slow_client;
 mod streams;
 mod tls;
+mod tls_client;
+mod tls_listener;
 mod turn;

@@ -9,6 +9,7 @@ use wire::reply::ErrorMark;
 
 use super::Builder;
 use crate::config::{At, Config, ProviderConfig};
+use crate::directory::Kind;
 use crate::edits::EditPlan;
 use crate::names::nearest;
 use crate::problem::Place;
@@ -124,6 +125,9 @@ impl Builder<'_> {
             self.problem(place, format!("the header `{name}` is not forwarded"), hint);
         }
         let errors = file.errors.clone().unwrap_or_else(|| profile.errors.clone());
+        let holder =
+            super::callers::holder(Kind::Provider, id, file.limits.as_ref(), file.budget.as_ref());
+        self.holders.extend(holder.clone());
         Some(Provider {
             id: id.into(),
             id_header: HeaderValue::from_str(id).ok()?,
@@ -143,6 +147,8 @@ impl Builder<'_> {
             models: file.models.clone().unwrap_or_else(|| profile.models.clone()),
             default_model: profile.default_model.clone(),
             region: profile.region.clone(),
+            prices: Arc::clone(&self.prices),
+            holder,
         })
     }
 

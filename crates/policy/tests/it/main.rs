@@ -3,11 +3,22 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
 
 mod base_urls;
+mod budget_periods;
+mod budgets;
+mod budgets_at_once;
+mod budgets_config;
+mod budgets_model;
 mod build_problems;
+mod callers;
 mod clocks;
+mod directory;
 mod discovery;
 mod edits;
 mod given;
+mod https;
+mod limits;
+mod limits_at_once;
+mod limits_config;
 mod listed;
 mod load_problems;
 mod mutations;

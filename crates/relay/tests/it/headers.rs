@@ -237,7 +237,7 @@ async fn every_answer_says_who_gave_it_and_what_magpie_added() {
     let overhead: u64 = answer.header("x-magpie-overhead-us").unwrap().parse().unwrap();
     assert_eq!(overhead, 0, "the provider's time is not Magpie's");
     let id = answer.header("x-request-id").unwrap().to_owned();
-    assert_eq!(world.record().id.as_str(), id);
+    assert_eq!(world.record().id.to_string(), id);
     assert_eq!(id.len(), 36);
 }
 

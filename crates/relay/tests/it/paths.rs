@@ -32,11 +32,11 @@ fn paths_are_read_in_their_normal_form() {
         ("/v1/models/lab%2Fa%2fb", Operation::Models, "/models/lab/a/b"),
         ("/v1/models/%E4%BD%A0%20%25", Operation::Models, "/models/你 %"),
         ("/v1/models/50%", Operation::Models, "/models/50%"),
-        ("/v1/images/generations", Operation::Other, "/images/generations"),
+        ("/v1/images/generations", Operation::Image, "/images/generations"),
         ("/v1/chat/completions/x", Operation::Other, "/chat/completions/x"),
         ("/v1/Chat/Completions", Operation::Other, "/Chat/Completions"),
-        ("/v1/files/a%20b", Operation::Other, "/files/a%20b"),
-        ("/v1/files/...", Operation::Other, "/files/..."),
+        ("/v1/files/a%20b", Operation::File, "/files/a%20b"),
+        ("/v1/files/...", Operation::File, "/files/..."),
         ("/v1/v1/chat/completions", Operation::Other, "/v1/chat/completions"),
     ] {
         assert_eq!(read(path), Ok((operation, rest.to_owned())), "{path}");

@@ -166,7 +166,10 @@ async fn each_operation_is_recorded_by_its_word() {
         (post("/v1/completions", r#"{"model":"chat"}"#), Operation::Completion, "completion"),
         (post("/v1/embeddings", r#"{"model":"chat"}"#), Operation::Embedding, "embedding"),
         (get("/v1/models"), Operation::Models, "models"),
-        (get("/v1/files"), Operation::Other, "other"),
+        (get("/v1/files"), Operation::File, "file"),
+        (get("/v1/audio/voices"), Operation::Transcription, "transcription"),
+        (get("/v1/audio/speech"), Operation::Speech, "speech"),
+        (get("/v1/threads"), Operation::Other, "other"),
         (get("/v3"), Operation::Other, "other"),
     ] {
         let world = World::lab([]);

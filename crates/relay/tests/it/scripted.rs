@@ -20,6 +20,7 @@ enum Step {
     Data(Bytes),
     Fail(FailureKind),
     Hang,
+    Panic,
 }
 
 /// What a provider does with one call.
@@ -27,6 +28,7 @@ enum Step {
 pub(crate) struct Reply {
     delay: Duration,
     failure: Option<FailureKind>,
+    panics: bool,
     status: u16,
     headers: HeaderMap,
     steps: Vec<(Duration, Step)>,
@@ -40,6 +42,7 @@ impl Reply {
         Self {
             delay: Duration::ZERO,
             failure: None,
+            panics: false,
             status,
             headers: HeaderMap::new(),
             steps: Vec::new(),
@@ -62,6 +65,13 @@ impl Reply {
     pub(crate) fn failing(kind: FailureKind) -> Self {
         let mut reply = Self::status(0);
         reply.failure = Some(kind);
+        reply
+    }
+
+    /// No reply: the call panics.
+    pub(crate) fn panicking() -> Self {
+        let mut reply = Self::status(0);
+        reply.panics = true;
         reply
     }
 
@@ -93,6 +103,12 @@ impl Reply {
     /// The body breaks off.
     pub(crate) fn fail(mut self, kind: FailureKind) -> Self {
         self.steps.push((self.at, Step::Fail(kind)));
+        self
+    }
+
+    /// Whoever reads on panics.
+    pub(crate) fn panic(mut self) -> Self {
+        self.steps.push((self.at, Step::Panic));
         self
     }
 
@@ -232,6 +248,7 @@ impl Upstream for Scripted {
         if !reply.delay.is_zero() {
             sleep(reply.delay).await;
         }
+        assert!(!reply.panics, "as the script says");
         if let Some(kind) = reply.failure {
             guard.end();
             return Err(Failure::new(kind, "as the script says"));
@@ -282,7 +299,7 @@ impl ScriptBody {
     fn left(&self) -> u64 {
         let sizes = self.steps.iter().map(|(_, step)| match step {
             Step::Data(data) => data.len(),
-            Step::Fail(_) | Step::Hang => 0,
+            Step::Fail(_) | Step::Hang | Step::Panic => 0,
         });
         sizes.sum::<usize>() as u64
     }
@@ -319,6 +336,7 @@ impl Body for ScriptBody {
                 self.guard.end();
                 Poll::Ready(Some(Err(Failure::new(kind, "as the script says"))))
             }
+            Some((_, Step::Panic)) => panic!("as the script says"),
             Some(hang) => {
                 self.steps.push_front(hang);
                 Poll::Pending

@@ -1,7 +1,7 @@
 //! Token counts of a stream: asked for upstream when the client did not, and kept from it then.
 
 use http::StatusCode;
-use relay::Outcome;
+use relay::{Outcome, Provenance};
 use serde_json::Value;
 
 use crate::scripted::Reply;
@@ -149,7 +149,9 @@ async fn an_event_without_choices_that_tells_no_counts_passes() {
     let world = World::lab([Reply::stream().data(stream.clone())]);
     let (_, answer) = world.chat(ASK_STREAM).await;
     assert_eq!(answer, stream);
-    assert_eq!(world.record().usage, None);
+    // Nobody told, so it is estimated: what was sent, and one text.
+    assert_eq!(world.record().provenance, Provenance::Estimated);
+    assert_eq!(world.record().usage.unwrap().output, 1);
 }
 
 #[tokio::test(start_paused = true)]

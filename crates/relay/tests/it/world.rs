@@ -1,18 +1,25 @@
 //! A relay between a client that is the test and a provider that is a script.
 
-use std::cell::{Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body::Body;
+use policy::budget;
+use policy::directory::{Directory, Holder, KeyRecord, Kind, Origin};
+use policy::key::Pepper;
 use policy::{Environment, Snapshot};
 use providers::Profile;
-use relay::{Failure, Latch, Record, Recorder, Relay, ReplyBody};
+use relay::{
+    Bound, Failure, Gate, Lasting, Latch, Record, Recorder, Relay, ReplyBody, Unrecorded, Waiter,
+};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -53,23 +60,89 @@ pub(crate) fn snapshot(yaml: &str) -> Arc<Snapshot> {
     }
 }
 
-/// Keeps every record.
+/// Where a recorder panics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum At {
+    Open,
+    Record,
+}
+
+/// Keeps every record, unless it is told to fail.
 #[derive(Default)]
-pub(crate) struct Log(RefCell<Vec<Record>>);
+pub(crate) struct Log {
+    records: RefCell<Vec<Record>>,
+    /// The bound of each request that was opened.
+    pub(crate) opened: RefCell<Vec<Bound>>,
+    /// Nothing can be opened.
+    pub(crate) full: Cell<bool>,
+    /// It panics here, once.
+    pub(crate) panics: Cell<Option<At>>,
+    /// Records last when this is set.
+    pub(crate) disk: RefCell<Option<Rc<Latch>>>,
+}
+
+impl Log {
+    fn panic(&self, at: At) {
+        if self.panics.get() == Some(at) {
+            self.panics.set(None);
+            panic!("as the test wants it");
+        }
+    }
+}
 
 impl Recorder for Log {
-    fn record(&self, record: Record) {
-        self.0.borrow_mut().push(record);
+    fn open(&self, _: &Record, bound: &Bound) -> Result<(), Unrecorded> {
+        self.panic(At::Open);
+        if self.full.get() {
+            return Err(Unrecorded);
+        }
+        self.opened.borrow_mut().push(*bound);
+        Ok(())
     }
+
+    fn record(&self, record: Record) {
+        self.panic(At::Record);
+        self.records.borrow_mut().push(record);
+    }
+
+    fn lasting(&self) -> Option<Lasting> {
+        let mut waiter = Waiter::new(self.disk.borrow().clone()?);
+        Some(Box::pin(poll_fn(move |cx| waiter.poll(cx))))
+    }
+}
+
+/// The keys and groups of a snapshot's file.
+fn directory(snapshot: &Snapshot, pepper: &Pepper) -> Directory {
+    let directory = Directory::default();
+    for (kind, name, config) in &snapshot.callers.groups {
+        directory.put_group(*kind, name, config, Origin::File, 0).unwrap();
+    }
+    for config in &snapshot.callers.keys {
+        let key = config.key.as_ref().unwrap().0.expose();
+        let record = KeyRecord {
+            id: config.name.clone(),
+            name: config.name.clone(),
+            digests: vec![(pepper.digest(key.as_bytes()), None)],
+            user: config.user.clone(),
+            team: config.team.clone(),
+            org: config.org.clone(),
+            terms: config.terms.clone(),
+        };
+        directory.put_key(&record, Origin::File, 0).unwrap();
+    }
+    directory
 }
 
 /// See the [module](self).
 pub(crate) struct World {
     relay: Relay<Rc<Scripted>>,
     pub(crate) upstream: Rc<Scripted>,
-    log: Rc<Log>,
+    pub(crate) log: Rc<Log>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) shed: Rc<Latch>,
+    /// Where requests come from.
+    pub(crate) address: Cell<Option<IpAddr>>,
 }
 
 impl World {
@@ -87,13 +160,46 @@ impl World {
     pub(crate) fn with(snapshot: &Arc<Snapshot>, replies: impl IntoIterator<Item = Reply>) -> Self {
         let upstream = Rc::new(Scripted::new(replies));
         let log = Rc::new(Log::default());
+        let recorder = Rc::clone(&log) as Rc<dyn Recorder>;
+        let pepper = Pepper::new([7; 32]);
+        let directory = Arc::new(directory(snapshot, &pepper));
+        let gate = Arc::new(Gate { epoch: Instant::now(), directory, pepper, tokens: None });
         Self {
-            relay: Relay::new(Rc::clone(&upstream), Rc::clone(&log) as Rc<dyn Recorder>),
+            relay: Relay::new(Rc::clone(&upstream), recorder, Arc::clone(&gate)),
             upstream,
             log,
+            gate,
             snapshot: Arc::clone(snapshot),
             shed: Rc::default(),
+            address: Cell::default(),
         }
+    }
+
+    /// One who holds limits and budgets.
+    pub(crate) fn holder(&self, kind: Kind, id: &str) -> Arc<Holder> {
+        let is_it = |holder: &&Arc<Holder>| holder.kind == kind && &*holder.id == id;
+        let of_model = || self.snapshot.holders().iter().find(is_it).cloned();
+        self.gate.directory.holder(kind, id).or_else(of_model).unwrap()
+    }
+
+    /// How the one budget of a holder stands.
+    pub(crate) fn budget(&self, kind: Kind, id: &str) -> budget::Standing {
+        let terms = self.holder(kind, id).terms();
+        assert_eq!(terms.accounts.len(), 1);
+        terms.accounts[0].standing(now_ms())
+    }
+
+    /// What is left of a limit of a holder, by its name.
+    pub(crate) fn left(&self, kind: Kind, id: &str, limit: &str) -> u64 {
+        let terms = self.holder(kind, id).terms();
+        let named = terms.counters.iter().find(|counter| counter.limit().name() == limit);
+        let now_ns = u64::try_from(self.gate.epoch.elapsed().as_nanos()).unwrap();
+        named.unwrap().standing(now_ns).remaining
+    }
+
+    /// Takes out the records so far.
+    pub(crate) fn take_records(&self) -> Vec<Record> {
+        self.log.records.take()
     }
 
     /// Sends a request and waits for the head of its response.
@@ -105,6 +211,7 @@ impl World {
             body,
             snapshot: Arc::clone(&self.snapshot),
             start,
+            address: self.address.get(),
             shed: Rc::clone(&self.shed),
         };
         let (parts, body) = Box::pin(self.relay.serve(request)).await.into_parts();
@@ -118,14 +225,14 @@ impl World {
 
     /// The one record there has to be.
     pub(crate) fn record(&self) -> Ref<'_, Record> {
-        let records = self.log.0.borrow();
+        let records = self.log.records.borrow();
         assert_eq!(records.len(), 1, "exactly one record");
         Ref::map(records, |records| &records[0])
     }
 
     /// How many records there are.
     pub(crate) fn records(&self) -> usize {
-        self.log.0.borrow().len()
+        self.log.records.borrow().len()
     }
 
     /// Asserts that a request was refused before any provider saw it, and recorded so.
@@ -135,6 +242,12 @@ impl World {
         assert_eq!(record.outcome, relay::Outcome::Refused);
         assert_eq!(record.fault, Some(code));
     }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    u64::try_from(since.as_millis()).unwrap()
 }
 
 /// A response, its body unread.
@@ -261,6 +374,11 @@ pub(crate) fn with_header(
     request
 }
 
+/// The request with a key.
+pub(crate) fn keyed(request: Request<ScriptBody>, key: &str) -> Request<ScriptBody> {
+    with_header(request, "authorization", &format!("Bearer {key}"))
+}
+
 /// An event with some text of an answer.
 pub(crate) fn chunk(text: &str) -> String {
     let text = serde_json::to_string(text).unwrap();
@@ -284,4 +402,22 @@ pub(crate) const fn seconds(count: u64) -> Duration {
 
 pub(crate) const fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
+}
+
+/// Runs futures at once, to their ends.
+pub(crate) async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
+    let mut ended = Vec::new();
+    poll_fn(|cx| {
+        running.retain_mut(|future| match future.as_mut().poll(cx) {
+            Poll::Ready(value) => {
+                ended.push(value);
+                false
+            }
+            Poll::Pending => true,
+        });
+        if running.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    ended
 }

@@ -1,0 +1,18 @@
+//! The admin API over its router: who may do what, who sees what, and what never leaves it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
+
+mod audit;
+mod canary;
+mod doors;
+mod fields;
+mod grants;
+mod harness;
+mod hostile;
+mod life;
+mod matrix;
+mod openapi;
+mod paging;
+mod reporting;
+mod start;
+mod tenancy;

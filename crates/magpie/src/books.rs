@@ -1,0 +1,165 @@
+//! What lasts longer than a request: the data folder with its ledger and its store of keys, and the
+//! directory of callers that is filled from them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ledger::{By, Estimate, Ledger, Opening, Options, Step, Tokens};
+use policy::config::Sync;
+use policy::directory::{Directory, Kind};
+use policy::money::Money;
+use policy::{Settings, Snapshot};
+use relay::Gate;
+use tokio::time::Instant;
+
+use crate::callers::{apply_file, now_ms};
+use crate::data::{self, Data, pepper};
+use crate::jwks::Jwks;
+use crate::log::note;
+use crate::tokens::TokenDesk;
+
+/// How often a journal with `sync: interval` is forced to the disk.
+const SYNC_EVERY: Duration = Duration::from_millis(100);
+
+/// See the [module](self).
+pub(crate) struct Books {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) jwks: Arc<Jwks>,
+    pub(crate) ledger: Option<Ledger>,
+    pub(crate) data: Option<Data>,
+}
+
+impl Books {
+    /// Opens what there is, brings back what a run before left, and fills the directory.
+    ///
+    /// # Errors
+    /// A sentence, if something that the owner asked for cannot be used.
+    pub(crate) fn open(snapshot: &Arc<ArcSwap<Snapshot>>) -> Result<Self, String> {
+        let now = snapshot.load();
+        let data = Data::open(&now.settings)?;
+        let elsewhere = now.settings.data.as_deref().filter(|_| data.is_none());
+        let is_guarded = elsewhere.is_some_and(has_stored_keys);
+        let folder = data.as_ref().map(Data::folder);
+        let pepper = pepper(folder)?;
+        let ledger = match folder {
+            Some(folder) if now.settings.ledger.enabled => Some(open_ledger(folder, &now)?),
+            _ => None,
+        };
+        let directory = Arc::new(Directory::default());
+        if is_guarded {
+            // The folder has keys that cannot be read now: nobody gets in for want of them.
+            directory.guard();
+        }
+        apply_file(&directory, &now.callers, &pepper);
+        let jwks = Arc::new(Jwks::new());
+        jwks.set(&now.issuers);
+        let tokens =
+            TokenDesk::new(Arc::clone(snapshot), Arc::clone(&directory), Arc::clone(&jwks));
+        let epoch = Instant::now();
+        let gate = Arc::new(Gate { epoch, directory, pepper, tokens: Some(Arc::new(tokens)) });
+        Ok(Self { gate, jwks, ledger, data })
+    }
+
+    /// Begins every budget with what the ledger says was spent of it in its period.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read: budgets that begin at nothing would not hold.
+    pub(crate) fn restore(&self, snapshot: &Snapshot) -> Result<(), String> {
+        let Some(ledger) = &self.ledger else { return Ok(()) };
+        let reader = ledger.reader().map_err(|fault| fault.to_string())?;
+        let now_ms = now_ms();
+        let holders = self.gate.directory.holders();
+        for holder in holders.iter().chain(snapshot.holders()) {
+            let Some(by) = named(holder.kind) else { continue };
+            for account in &holder.terms().accounts {
+                let standing = account.standing(now_ms);
+                let time_ms = standing.period_start_ms..now_ms + 60_000;
+                let spent = reader
+                    .spent(by, &holder.id, time_ms, Step::Hour)
+                    .map_err(|fault| fault.to_string())?;
+                let budget = account.budget();
+                let spent = spent.into_iter().filter_map(|sum| {
+                    let currency = sum.cost.currency.parse().ok()?;
+                    let money = Money { nanos: sum.cost.nanos, currency };
+                    let money = snapshot.exchange.convert(money, budget.amount.currency)?;
+                    Some((sum.at_ms, money.nanos))
+                });
+                account.restore(spent, now_ms);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Books {
+    /// Ends in good order, after the workers have.
+    pub(crate) fn close(self) {
+        if let Some(ledger) = self.ledger {
+            ledger.close();
+        }
+    }
+}
+
+/// What the ledger calls a kind of holder.
+fn named(kind: Kind) -> Option<By> {
+    Some(match kind {
+        Kind::Key => By::Key,
+        Kind::User => By::User,
+        Kind::Team => By::Team,
+        Kind::Org => By::Org,
+        Kind::Model => By::Model,
+        Kind::Provider => By::Provider,
+        // Rules have limits, and no budgets.
+        Kind::Rule => return None,
+    })
+}
+
+fn open_ledger(folder: &Path, snapshot: &Snapshot) -> Result<Ledger, String> {
+    // For the owner alone, whatever the folder lets others see.
+    data::make(&folder.join("journal"))?;
+    data::touch(&folder.join("ledger.db"))?;
+    let settings: &Settings = &snapshot.settings;
+    let mut options = Options::new(folder);
+    options.sync = match settings.ledger.sync {
+        Sync::None => ledger::Sync::None,
+        Sync::Interval => ledger::Sync::Interval(SYNC_EVERY),
+        Sync::Always => ledger::Sync::Always,
+    };
+    options.retention.attempts = Some(settings.ledger.keep_days);
+    let mut estimate = |opening: &Opening<'_>| estimate(opening, snapshot);
+    let opened = Ledger::open(&options, &mut estimate);
+    let (ledger, recovered) = opened.map_err(|fault| format!("the ledger: {fault}"))?;
+    if recovered.lost > 0 {
+        let lost = recovered.lost;
+        note(&format!("{lost} requests were under way when Magpie ended; they are in the ledger"));
+    }
+    if recovered.damaged_bytes > 0 {
+        let bytes = recovered.damaged_bytes;
+        note(&format!("{bytes} bytes of the journal could not be read: the end of it was torn"));
+    }
+    Ok(ledger)
+}
+
+/// What a request that was under way when the process died is taken to have used: its input, as
+/// estimated, at today's price.
+fn estimate(opening: &Opening<'_>, snapshot: &Snapshot) -> Estimate {
+    let input = opening.input_estimate;
+    let usage = wire::Usage { input, ..wire::Usage::default() };
+    let price = snapshot.provider(opening.provider).and_then(|it| it.price(opening.upstream_model));
+    let charge = price.map(|price| price.charge(&usage, opening.at_ms));
+    let lines = charge.iter().flat_map(|charge| &charge.lines);
+    Estimate {
+        tokens: Tokens { input, ..Tokens::default() },
+        charge: charge.as_ref().map(|it| (it.money.nanos, it.money.currency.code().to_owned())),
+        lines: lines
+            .map(|line| (line.bucket.word().to_owned(), line.count, line.nanos_per_million))
+            .collect(),
+    }
+}
+
+/// Whether the store in a data folder has keys that work.
+pub(crate) fn has_stored_keys(folder: &Path) -> bool {
+    console::store::keys::exist(&folder.join("settings.db"))
+}

@@ -1,0 +1,74 @@
+//! Reading the configuration again while it is in use.
+
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use policy::{Problem, Settings};
+
+use crate::callers::apply_file;
+use crate::configuration::Source;
+use crate::jwks::Jwks;
+use crate::live::Reloaded;
+use crate::log::note;
+use crate::worker::Shared;
+
+/// What a new configuration takes the place of.
+pub(crate) struct Reading {
+    pub(crate) source: Source,
+    /// Those that the process was started with.
+    pub(crate) settings: Settings,
+    pub(crate) shared: Shared,
+    pub(crate) jwks: Arc<Jwks>,
+}
+
+impl Reading {
+    /// Swaps the configuration whole, or keeps the one there is. `current` is the text that was
+    /// looked at last.
+    ///
+    /// # Errors
+    /// The problems of the new one.
+    pub(crate) fn again(
+        &self,
+        text: Result<String, Vec<Problem>>,
+        current: &mut String,
+    ) -> Reloaded {
+        let read = text.and_then(|text| {
+            current.clone_from(&text);
+            self.source.resolve(&text)
+        });
+        let mut snapshot = match read {
+            Ok(snapshot) => snapshot,
+            Err(problems) => {
+                note("the new configuration is not used, the one before stays:");
+                let report = self.source.report(&problems);
+                let _ = io::stderr().write_all(report.as_bytes());
+                return Err(report.lines().map(str::to_owned).collect());
+            }
+        };
+        let before = self.shared.snapshot.load_full();
+        let fixed = |settings: &Settings| Settings { grace: Duration::ZERO, ..settings.clone() };
+        if fixed(&snapshot.settings) != fixed(&self.settings)
+            || snapshot.limits.connections != before.limits.connections
+        {
+            note(
+                "listen, tls, admin, data, ledger, workers, log and limits.connections take a \
+                 restart",
+            );
+        }
+        for warning in &snapshot.warnings {
+            note(&format!("warning: {warning}"));
+        }
+        let (models, providers) = (snapshot.models().len(), snapshot.providers.len());
+        snapshot.inherit(&before);
+        let gate = &self.shared.gate;
+        apply_file(&gate.directory, &snapshot.callers, &gate.pepper);
+        let snapshot = Arc::new(snapshot);
+        self.shared.snapshot.store(Arc::clone(&snapshot));
+        // After it: what is verified under the new keys has to be of an issuer that is still named.
+        self.jwks.set(&snapshot.issuers);
+        self.shared.tls.forget();
+        note(&format!("configuration read: {providers} providers, {models} models"));
+        Ok(())
+    }
+}

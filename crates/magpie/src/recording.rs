@@ -1,0 +1,151 @@
+//! Where a request is recorded: the journal first, because it must last, then the log.
+
+use std::cell::RefCell;
+
+use ledger::{Amount, Bill, Closing, Line, Opening, Tokens, Who, Writer};
+use policy::config::Sync;
+use policy::directory::Kind;
+use policy::money::Money;
+use relay::{Bound, Lasting, Outcome, Provenance, Record, Recorder, Unrecorded};
+
+use crate::alerts::Alerts;
+use crate::log::LogRecorder;
+
+/// The recorder of one worker.
+pub(crate) struct Recording {
+    journal: Option<RefCell<Writer>>,
+    log: Option<LogRecorder>,
+    alerts: Alerts,
+    /// Answers wait until their record is on the disk.
+    must_last: bool,
+}
+
+impl Recording {
+    /// Records to a journal and to a log, as far as there are.
+    pub(crate) fn new(
+        journal: Option<Writer>,
+        log: Option<LogRecorder>,
+        alerts: Alerts,
+        sync: Sync,
+    ) -> Self {
+        let must_last = sync == Sync::Always;
+        Self { journal: journal.map(RefCell::new), log, alerts, must_last }
+    }
+}
+
+impl Recorder for Recording {
+    fn open(&self, record: &Record, bound: &Bound) -> Result<(), Unrecorded> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        let opened = journal.borrow_mut().opening(&opening(record, 1, Some(bound)));
+        opened.map_err(|_| Unrecorded)
+    }
+
+    fn lasting(&self) -> Option<Lasting> {
+        let journal = self.journal.as_ref().filter(|_| self.must_last)?;
+        Some(Box::pin(journal.borrow().durable()))
+    }
+
+    fn record(&self, record: Record) {
+        if let Some(journal) = self.journal.as_ref().filter(|_| is_of_interest(&record)) {
+            // What can be neither written nor kept is counted by the journal.
+            let _ = write(&mut journal.borrow_mut(), &record);
+        }
+        for alert in &record.alerts {
+            self.alerts.send(alert);
+        }
+        if let Some(log) = &self.log {
+            log.record(record);
+        }
+    }
+}
+
+/// Whether the ledger is told: of what reached a provider, and of what a known caller was refused.
+/// Strangers at the door fill the log, but not the disk.
+fn is_of_interest(record: &Record) -> bool {
+    let is_known = record.caller.chain().levels().next().is_some();
+    record.asked || (is_known && record.outcome == Outcome::Refused)
+}
+
+fn write(journal: &mut Writer, record: &Record) -> std::io::Result<()> {
+    let lines: Vec<Line<'_>> =
+        record.charge.iter().flat_map(|charge| &charge.lines).map(line).collect();
+    let usage = record.usage.unwrap_or_default();
+    let bill = match (&record.charge, record.provenance) {
+        (Some(charge), _) => Bill::Charge(amount(charge.money)),
+        (None, Provenance::None) => Bill::Nothing,
+        (None, _) => Bill::Unpriced,
+    };
+    let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let closing = Closing {
+        id: id(record),
+        attempt: u16::from(record.asked),
+        at_ms: record.at_ms().saturating_add(micros(record.total) / 1000),
+        last_of: Some(u16::from(record.asked)),
+        status: record.status,
+        outcome: record.outcome.word(),
+        fault: record.fault,
+        tokens: Tokens {
+            input: usage.input,
+            cached_read: usage.cached_read,
+            cache_write: usage.cache_write,
+            output: usage.output,
+            reasoning: usage.reasoning,
+        },
+        provenance: match record.provenance {
+            Provenance::None => ledger::Provenance::None,
+            Provenance::Reported => ledger::Provenance::Reported,
+            Provenance::Estimated => ledger::Provenance::Estimated,
+        },
+        bill,
+        first_event_us: record.first_event.map(micros),
+        total_us: micros(record.total),
+        overhead_us: micros(record.overhead),
+        events: record.events,
+        lines: &lines,
+    };
+    match record.asked {
+        true => journal.closing(&closing),
+        false => journal.refusal(&opening(record, 0, None), &closing),
+    }
+}
+
+fn opening<'r>(record: &'r Record, attempt: u16, bound: Option<&Bound>) -> Opening<'r> {
+    let chain = record.caller.chain();
+    let who = |kind| chain.id(kind).map(|id| &**id);
+    let route = record.route.as_deref();
+    Opening {
+        id: id(record),
+        attempt,
+        at_ms: record.at_ms(),
+        who: Who {
+            key: who(Kind::Key),
+            user: who(Kind::User),
+            team: who(Kind::Team),
+            org: who(Kind::Org),
+        },
+        operation: record.operation.word(),
+        model: &record.model,
+        provider: route.map_or("", |route| &route.provider.id),
+        upstream_model: route.map_or("", |route| &route.upstream_model),
+        stream: record.stream,
+        input_estimate: bound.map_or(0, |bound| bound.input),
+        max_output: bound.and_then(|bound| bound.most_output),
+        reserved: None,
+    }
+}
+
+fn id(record: &Record) -> ledger::RequestId {
+    ledger::RequestId(record.id.to_bytes())
+}
+
+fn amount(money: Money) -> Amount<'static> {
+    Amount { nanos: money.nanos, currency: money.currency.code() }
+}
+
+fn line(line: &policy::price::Line) -> Line<'static> {
+    Line {
+        bucket: line.bucket.word(),
+        count: line.count,
+        nanos_per_million: line.nanos_per_million,
+    }
+}

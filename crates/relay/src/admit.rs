@@ -1,0 +1,434 @@
+//! How much: limits are taken and budgets reserved before a provider is asked, and settled once it
+//! is known what was used.
+//!
+//! An [`Admission`] gives back what it holds when it is dropped, so a request that fails or whose
+//! client vanishes never keeps a slot, a token or a reservation.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use policy::budget::{Account, OnExhausted};
+use policy::directory::{Chain, Holder, Kind, Terms};
+use policy::limit::{Counter, Meter, Wait};
+use policy::money::{Exchange, Money};
+use policy::rules::Subject;
+use policy::{Route, Snapshot};
+
+use crate::fault::{Code, Fault};
+use crate::identify::Caller;
+
+/// What a request may use at the most, and what it is likely to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bound {
+    /// Input tokens, likely.
+    pub input: u64,
+    /// Output tokens, likely.
+    pub output: u64,
+    /// Input tokens, at most.
+    pub most_input: u64,
+    /// Output tokens, at most; `None` if nothing bounds them.
+    pub most_output: Option<u64>,
+}
+
+/// The moment of a request, by both clocks.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Moment {
+    /// Nanoseconds since the process began.
+    pub(crate) ns: u64,
+    /// Milliseconds since 1970.
+    pub(crate) ms: u64,
+}
+
+impl Moment {
+    pub(crate) fn new(since_start: Duration, at: SystemTime) -> Self {
+        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self {
+            ns: u64::try_from(since_start.as_nanos()).unwrap_or(u64::MAX),
+            ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn plus(self, after: Duration) -> Self {
+        let ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+        Self { ns: self.ns.saturating_add(ns), ms: self.ms.saturating_add(ns / 1_000_000) }
+    }
+}
+
+/// What was used in the end.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Used {
+    pub(crate) input: u64,
+    pub(crate) output: u64,
+    /// What it cost, if that is known.
+    pub(crate) cost: Option<Money>,
+}
+
+/// What a request holds while it runs. Only [`admit`] makes one.
+pub(crate) struct Admission {
+    taken: Vec<(Arc<Counter>, u64)>,
+    reserved: Vec<Reserved>,
+    exchange: Option<Arc<Exchange>>,
+    /// When it was made.
+    at: Moment,
+}
+
+/// A reservation in one account, in its currency.
+struct Reserved {
+    holder: Arc<Holder>,
+    account: Arc<Account>,
+    nanos: u64,
+    /// What the account is charged where the price is not known.
+    unpriced: Option<u64>,
+}
+
+/// Why a request was not admitted.
+pub(crate) enum Refusal {
+    /// It is refused.
+    Fault(Fault),
+    /// A budget is used up, and wants this model asked instead; if that is no more possible, the
+    /// fault.
+    Downgrade(Arc<str>, Fault),
+}
+
+impl Refusal {
+    /// The fault, where no other model can be asked.
+    pub(crate) fn into_fault(self) -> Fault {
+        match self {
+            Self::Fault(fault) | Self::Downgrade(_, fault) => fault,
+        }
+    }
+}
+
+/// An alert of a budget that was crossed just now.
+#[derive(Clone)]
+pub struct Alert {
+    /// Whose budget.
+    pub holder: Arc<Holder>,
+    /// The budget.
+    pub account: Arc<Account>,
+    /// The percentage that was reached.
+    pub percent: u8,
+}
+
+/// Takes every limit and reserves in every budget that the request counts for, or none of them.
+pub(crate) fn admit(
+    caller: &Caller,
+    model: &str,
+    route: &Route,
+    bound: &Bound,
+    snapshot: &Snapshot,
+    now: Moment,
+) -> Result<Admission, Refusal> {
+    let exchange = &snapshot.exchange;
+    let mut admission =
+        Admission { at: now, taken: Vec::new(), reserved: Vec::new(), exchange: None };
+    for level in caller.chain().levels() {
+        admission.add(&level.holder, &level.terms, route, bound, exchange)?;
+    }
+    for holder in &route.holders {
+        admission.add(holder, &holder.terms(), route, bound, exchange)?;
+    }
+    for rule in snapshot.rules.iter().filter(|rule| !rule.is_at_the_door()) {
+        let subject = Subject {
+            chain: caller.chain(),
+            model,
+            provider: &route.provider.id,
+            upstream_model: &route.upstream_model,
+            address: caller.address(),
+        };
+        if let Some(holder) = rule.holder(&subject, now.ns) {
+            admission.add(&holder, &holder.terms(), route, bound, exchange)?;
+        }
+    }
+    Ok(admission)
+}
+
+/// Counts a call at the door, by the address it comes from and before it is known who calls: so
+/// that nobody can try keys at any pace.
+pub(crate) fn knock(
+    address: Option<IpAddr>,
+    snapshot: &Snapshot,
+    now: Moment,
+) -> Result<(), Fault> {
+    let nobody = Chain::default();
+    for rule in snapshot.rules.iter().filter(|rule| rule.is_at_the_door()) {
+        let (model, provider, upstream_model) = ("", "", "");
+        let subject = Subject { chain: &nobody, model, provider, upstream_model, address };
+        let Some(holder) = rule.holder(&subject, now.ns) else { continue };
+        for counter in &holder.terms().counters {
+            // Nothing else is known of a call that may not be let in.
+            if counter.limit().meter == Meter::Requests
+                && let Err(wait) = counter.take(1, now.ns)
+            {
+                return Err(over_limit(counter, wait, now, &holder.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Admission {
+    /// Takes and reserves what one holder wants counted.
+    fn add(
+        &mut self,
+        holder: &Arc<Holder>,
+        terms: &Terms,
+        route: &Route,
+        bound: &Bound,
+        exchange: &Arc<Exchange>,
+    ) -> Result<(), Refusal> {
+        let whose = || match holder.kind {
+            Kind::Rule => holder.name.to_string(),
+            kind => format!("{} `{}`", kind.word(), holder.name),
+        };
+        self.take(terms, bound, whose).map_err(Refusal::Fault)?;
+        if terms.accounts.is_empty() {
+            return Ok(());
+        }
+        self.exchange = Some(Arc::clone(exchange));
+        self.reserve(holder, terms, route, bound, whose)
+    }
+
+    fn take(
+        &mut self,
+        terms: &Terms,
+        bound: &Bound,
+        whose: impl Fn() -> String,
+    ) -> Result<(), Fault> {
+        for counter in &terms.counters {
+            let limit = counter.limit();
+            let wanted = match limit.meter {
+                Meter::Requests | Meter::Concurrency => 1,
+                Meter::InputTokens => bound.input,
+                Meter::OutputTokens => bound.output,
+                Meter::Tokens => bound.input.saturating_add(bound.output),
+            };
+            // What can never fit at once is let through when the limit is wholly unused: the debt
+            // that its settling leaves is waited off by the next.
+            let wanted = wanted.min(limit.capacity().max(1));
+            match counter.take(wanted, self.at.ns) {
+                Ok(()) => self.taken.push((Arc::clone(counter), wanted)),
+                Err(wait) => return Err(over_limit(counter, wait, self.at, &whose())),
+            }
+        }
+        Ok(())
+    }
+
+    fn reserve(
+        &mut self,
+        holder: &Arc<Holder>,
+        terms: &Terms,
+        route: &Route,
+        bound: &Bound,
+        whose: impl Fn() -> String,
+    ) -> Result<(), Refusal> {
+        for account in &terms.accounts {
+            let budget = account.budget();
+            let needed = self.needed(account, route, bound);
+            let (nanos, unpriced) = match (needed, &budget.unpriced) {
+                (Some(nanos), _) => (nanos, None),
+                (None, Some(ceiling)) => (ceiling.nanos, Some(ceiling.nanos)),
+                (None, None) if budget.on_exhausted == OnExhausted::Alert => (0, None),
+                (None, None) => return Err(Refusal::Fault(unpriced_model(route, bound, &whose()))),
+            };
+            match account.reserve(nanos, self.at.ms) {
+                Ok(()) => {
+                    let (holder, account) = (Arc::clone(holder), Arc::clone(account));
+                    self.reserved.push(Reserved { holder, account, nanos, unpriced });
+                }
+                Err(exhausted) => {
+                    let fault = exhausted_budget(account, &exhausted, self.at, &whose());
+                    return Err(match &budget.on_exhausted {
+                        OnExhausted::Downgrade(model) => {
+                            Refusal::Downgrade(Arc::from(&**model), fault)
+                        }
+                        _ => Refusal::Fault(fault),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The most a request can cost, in the currency of an account; `None` if that is not known.
+    fn needed(&self, account: &Account, route: &Route, bound: &Bound) -> Option<u64> {
+        let price = route.price.as_ref()?;
+        let free = || (!price.depends_on_output()).then_some(0);
+        let ceiling = price.ceiling(bound.most_input, bound.most_output.or_else(free)?);
+        self.converted(ceiling, account)
+    }
+
+    fn converted(&self, money: Money, account: &Account) -> Option<u64> {
+        let currency = account.budget().amount.currency;
+        let exchange = self.exchange.as_ref()?;
+        exchange.convert(money, currency).map(|money| money.nanos)
+    }
+
+    /// Whether it holds nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.taken.is_empty() && self.reserved.is_empty()
+    }
+
+    /// Settles with what was used. Returns the alerts that were crossed by it.
+    pub(crate) fn settle(mut self, used: &Used, after: Duration) -> Vec<Alert> {
+        self.finish(used, after)
+    }
+
+    /// Settles `after` this long.
+    fn finish(&mut self, used: &Used, after: Duration) -> Vec<Alert> {
+        let now = self.at.plus(after);
+        for (counter, taken) in self.taken.drain(..) {
+            let used = match counter.limit().meter {
+                Meter::Requests => taken,
+                Meter::Concurrency => 0,
+                Meter::InputTokens => used.input,
+                Meter::OutputTokens => used.output,
+                Meter::Tokens => used.input.saturating_add(used.output),
+            };
+            counter.settle(taken, used, now.ns);
+        }
+        let mut alerts = Vec::new();
+        for reserved in std::mem::take(&mut self.reserved) {
+            let Reserved { holder, account, nanos, unpriced } = reserved;
+            let cost = used.cost.and_then(|cost| self.converted(cost, &account));
+            // Something was used whose price is not known: the agreed ceiling is charged.
+            let agreed = unpriced.filter(|_| used.input > 0 || used.output > 0);
+            let charged = cost.or(agreed).unwrap_or(0);
+            for percent in account.settle(nanos, charged, now.ms) {
+                let (holder, account) = (Arc::clone(&holder), Arc::clone(&account));
+                alerts.push(Alert { holder, account, percent });
+            }
+        }
+        alerts
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        // Not settled: the request went no further, and counts for nothing.
+        for (counter, taken) in self.taken.drain(..) {
+            counter.settle(taken, 0, self.at.ns);
+        }
+        self.finish(&Used::default(), Duration::ZERO);
+    }
+}
+
+fn over_limit(counter: &Counter, wait: Wait, now: Moment, whose: &str) -> Fault {
+    let standing = counter.standing(now.ns);
+    let limit = counter.limit();
+    let wait = match wait {
+        Wait::Nanos(nanos) => Some(Duration::from_nanos(nanos)),
+        Wait::Release => Some(Duration::from_secs(1)),
+        Wait::Never => None,
+    };
+    let again = match wait {
+        Some(wait) => format!(" Try again in {}.", seconds(wait)),
+        None => String::new(),
+    };
+    let message = format!(
+        "The limit of {whose} is reached: {limit}, {} left now.{again}",
+        standing.remaining
+    );
+    let fault = Fault::new(Code::RateLimited, message);
+    match wait {
+        Some(wait) => retry_after(fault, wait),
+        None => fault,
+    }
+}
+
+fn exhausted_budget(
+    account: &Account,
+    exhausted: &policy::budget::Exhausted,
+    now: Moment,
+    whose: &str,
+) -> Fault {
+    let currency = account.budget().amount.currency;
+    let money = |nanos| Money { nanos, currency };
+    let until = exhausted.resets_at_ms.map(|at| Duration::from_millis(at.saturating_sub(now.ms)));
+    let again = match until {
+        Some(until) => format!(" It begins anew in {}.", seconds(until)),
+        None => String::new(),
+    };
+    let message = format!(
+        "The budget of {whose} does not cover this request: {} of {} spent, {} reserved by requests under way.{again}",
+        money(exhausted.spent),
+        money(exhausted.limit),
+        money(exhausted.reserved),
+    );
+    let fault = Fault::new(Code::BudgetExhausted, message);
+    match until {
+        Some(until) => retry_after(fault, until),
+        None => fault,
+    }
+}
+
+fn unpriced_model(route: &Route, bound: &Bound, whose: &str) -> Fault {
+    let target = format!("{}/{}", route.provider.id, route.upstream_model);
+    let why = match (&route.price, bound.most_output) {
+        (None, _) => format!("The price of {target} is not known"),
+        (Some(_), None) => String::from("Nothing bounds the output (send `max_tokens`)"),
+        (Some(price), Some(_)) => {
+            let code = price.currency().code();
+            format!("{target} is priced in {code}, without a rate of exchange")
+        }
+    };
+    Fault::new(Code::Unpriced, format!("{why}, and the budget of {whose} has to hold."))
+}
+
+/// Whole seconds, rounded up, as the header has them.
+fn retry_after(fault: Fault, wait: Duration) -> Fault {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    fault.header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+}
+
+/// A duration as OpenAI writes it: `12ms`, `1.5s`, `6m0s`.
+pub(crate) fn seconds(wait: Duration) -> String {
+    let (whole, milliseconds) = (wait.as_secs(), wait.subsec_millis());
+    match (whole / 3600, whole / 60 % 60, whole % 60) {
+        (0, 0, 0) => format!("{}ms", milliseconds.max(1)),
+        (0, 0, seconds) if milliseconds > 0 => format!("{seconds}.{:01}s", milliseconds / 100),
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
+        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
+/// The headers that tell a client how much is left, by what they count.
+const LEFT: [(Meter, [HeaderName; 3]); 2] = [
+    (
+        Meter::Requests,
+        [
+            HeaderName::from_static("x-ratelimit-limit-requests"),
+            HeaderName::from_static("x-ratelimit-remaining-requests"),
+            HeaderName::from_static("x-ratelimit-reset-requests"),
+        ],
+    ),
+    (
+        Meter::Tokens,
+        [
+            HeaderName::from_static("x-ratelimit-limit-tokens"),
+            HeaderName::from_static("x-ratelimit-remaining-tokens"),
+            HeaderName::from_static("x-ratelimit-reset-tokens"),
+        ],
+    ),
+];
+
+/// Tells a caller how much is left of its tightest limits, in OpenAI's headers.
+pub(crate) fn stamp(caller: &Caller, headers: &mut HeaderMap, now: Moment) {
+    for (meter, [limit, remaining, reset]) in &LEFT {
+        let counters = caller.chain().levels().flat_map(|level| &level.terms.counters);
+        let standing = counters
+            .filter(|counter| counter.limit().meter == *meter)
+            .map(|counter| counter.standing(now.ns))
+            .min_by_key(|standing| standing.remaining);
+        let Some(standing) = standing else { continue };
+        headers.insert(limit, HeaderValue::from(standing.limit));
+        headers.insert(remaining, HeaderValue::from(standing.remaining));
+        let text = seconds(Duration::from_nanos(standing.reset_after));
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            headers.insert(reset, value);
+        }
+    }
+}
