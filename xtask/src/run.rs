@@ -16,12 +16,39 @@ pub(crate) fn test(args: &[String]) -> Result<(), String> {
         return Err(String::from("--only takes clients or rust"));
     }
     if only != Some("clients") {
+        install_parts();
         call("cargo", &["test", "--locked", "--workspace"])?;
     }
     if only != Some("rust") {
         clients()?;
     }
     Ok(())
+}
+
+/// Programs that tests run against, from Debian. Without one of them its tests say so, and test
+/// nothing: `pebble` is the ACME server, `strace` shows in which order things are written.
+const PARTS: [&str; 2] = ["pebble", "strace"];
+
+/// Installs what is missing of [`PARTS`], where that is possible without asking anybody.
+fn install_parts() {
+    let is_there = |program: &str| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    };
+    let missing: Vec<&str> = PARTS.into_iter().filter(|part| !is_there(part)).collect();
+    if missing.is_empty() {
+        return;
+    }
+    // Whether it worked shows in the tests.
+    let quiet = ["-qq", "-o", "Acquire::Retries=2", "-o", "DPkg::Lock::Timeout=60"];
+    let install = ["install", "-y", "--no-install-recommends"];
+    for arguments in [vec!["update"], [&install[..], &missing].concat()] {
+        let arguments = [&quiet[..], &arguments].concat();
+        if let Err(why) = call("apt-get", &arguments) {
+            println!("xtask: without {}: {why}", missing.join(" and "));
+            return;
+        }
+    }
 }
 
 fn clients() -> Result<(), String> {

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use ledger::{By, Estimate, Ledger, Opening, Options, Step, Tokens};
+use ledger::{Estimate, Ledger, Opening, Options, Tokens};
 use policy::config::Sync;
-use policy::directory::{Directory, Kind};
-use policy::money::Money;
+use policy::directory::Directory;
 use policy::{Settings, Snapshot};
 use relay::Gate;
 use tokio::time::Instant;
 
-use crate::callers::{apply_file, now_ms};
+use crate::callers::apply_file;
 use crate::data::{self, Data, pepper};
 use crate::jwks::Jwks;
 use crate::log::note;
+use crate::past::Past;
 use crate::tokens::TokenDesk;
 
 /// How often a journal with `sync: interval` is forced to the disk.
@@ -29,6 +29,7 @@ pub(crate) struct Books {
     pub(crate) jwks: Arc<Jwks>,
     pub(crate) ledger: Option<Ledger>,
     pub(crate) data: Option<Data>,
+    pub(crate) past: Arc<Past>,
 }
 
 impl Books {
@@ -59,37 +60,9 @@ impl Books {
             TokenDesk::new(Arc::clone(snapshot), Arc::clone(&directory), Arc::clone(&jwks));
         let epoch = Instant::now();
         let gate = Arc::new(Gate { epoch, directory, pepper, tokens: Some(Arc::new(tokens)) });
-        Ok(Self { gate, jwks, ledger, data })
-    }
-
-    /// Begins every budget with what the ledger says was spent of it in its period.
-    ///
-    /// # Errors
-    /// If the ledger cannot be read: budgets that begin at nothing would not hold.
-    pub(crate) fn restore(&self, snapshot: &Snapshot) -> Result<(), String> {
-        let Some(ledger) = &self.ledger else { return Ok(()) };
-        let reader = ledger.reader().map_err(|fault| fault.to_string())?;
-        let now_ms = now_ms();
-        let holders = self.gate.directory.holders();
-        for holder in holders.iter().chain(snapshot.holders()) {
-            let Some(by) = named(holder.kind) else { continue };
-            for account in &holder.terms().accounts {
-                let standing = account.standing(now_ms);
-                let time_ms = standing.period_start_ms..now_ms + 60_000;
-                let spent = reader
-                    .spent(by, &holder.id, time_ms, Step::Hour)
-                    .map_err(|fault| fault.to_string())?;
-                let budget = account.budget();
-                let spent = spent.into_iter().filter_map(|sum| {
-                    let currency = sum.cost.currency.parse().ok()?;
-                    let money = Money { nanos: sum.cost.nanos, currency };
-                    let money = snapshot.exchange.convert(money, budget.amount.currency)?;
-                    Some((sum.at_ms, money.nanos))
-                });
-                account.restore(spent, now_ms);
-            }
-        }
-        Ok(())
+        let database = ledger.as_ref().map(|ledger| ledger.database().to_owned());
+        let past = Arc::new(Past::new(database, Arc::clone(snapshot)));
+        Ok(Self { gate, jwks, ledger, data, past })
     }
 }
 
@@ -100,20 +73,6 @@ impl Books {
             ledger.close();
         }
     }
-}
-
-/// What the ledger calls a kind of holder.
-fn named(kind: Kind) -> Option<By> {
-    Some(match kind {
-        Kind::Key => By::Key,
-        Kind::User => By::User,
-        Kind::Team => By::Team,
-        Kind::Org => By::Org,
-        Kind::Model => By::Model,
-        Kind::Provider => By::Provider,
-        // Rules have limits, and no budgets.
-        Kind::Rule => return None,
-    })
 }
 
 fn open_ledger(folder: &Path, snapshot: &Snapshot) -> Result<Ledger, String> {

@@ -9,10 +9,11 @@ use console::auth::Reach;
 use console::fault::Fault;
 use console::store::{Store, audit, groups, keys};
 use policy::Callers;
-use policy::directory::{Directory, GroupConfig, KeyRecord, Kind, Origin};
+use policy::directory::{Directory, GroupConfig, Holder, KeyRecord, Kind, Origin};
 use policy::key::{self, Pepper};
 
 use crate::log::note;
+use crate::past::Past;
 
 /// How often it is looked whether another process has changed the store: a key that is revoked on
 /// the command line has to stop working within a second.
@@ -104,12 +105,13 @@ pub(crate) fn is_of_file(directory: &Directory, kind: Kind, id: &str) -> bool {
 
 /// Looks for changes that others make to the store, such as `magpie keys revoke`, and takes them
 /// into the directory. Ends with the runtime.
-pub(crate) async fn follow(directory: Arc<Directory>, console: Console) {
+pub(crate) async fn follow(directory: Arc<Directory>, console: Console, past: Arc<Past>) {
     let mut seen = console.store().read(audit::last).unwrap_or_default();
     loop {
         tokio::time::sleep(LOOK).await;
-        let (directory, console) = (Arc::clone(&directory), console.clone());
-        let look = move || catch_up(&directory, console.store(), seen);
+        let (directory, console, past) =
+            (Arc::clone(&directory), console.clone(), Arc::clone(&past));
+        let look = move || catch_up(&directory, console.store(), &past, seen);
         let looked = tokio::task::spawn_blocking(look).await;
         // What could not be read now is read the next time.
         if let Ok(Ok(after)) = looked {
@@ -118,9 +120,17 @@ pub(crate) async fn follow(directory: Arc<Directory>, console: Console) {
     }
 }
 
+/// What comes of a change: a budget that is new learns what was spent before.
+fn put_in(put: Result<Arc<Holder>, String>, past: &Past, name: &str) {
+    match put {
+        Ok(holder) => past.catch_up(&holder),
+        Err(fault) => tell(Some(fault), name),
+    }
+}
+
 /// Takes what has changed since an entry of the audit log into the directory, as it is now. Says up
 /// to which entry.
-fn catch_up(directory: &Directory, store: &Store, seen: u64) -> Result<u64, Fault> {
+fn catch_up(directory: &Directory, store: &Store, past: &Past, seen: u64) -> Result<u64, Fault> {
     store.read(|connection| {
         let now_ms = now_ms();
         let mut after = seen;
@@ -149,7 +159,7 @@ fn catch_up(directory: &Directory, store: &Store, seen: u64) -> Result<u64, Faul
                                 Origin::Store,
                                 now_ms,
                             );
-                            tell(put.err(), &group.id);
+                            put_in(put, past, &group.id);
                         }
                         None => directory.remove(kind, &change.target),
                     }

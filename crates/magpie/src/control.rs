@@ -65,7 +65,8 @@ pub(crate) fn run(source: Source) -> Result<ExitCode, String> {
     let log = RequestLog::start(settings.log_format).map_err(|fault| fault.to_string())?;
     let (reload, reloads) = mpsc::channel(1);
     let office = Office::open(&settings, &books, &snapshot, &source, reload)?;
-    books.restore(&snapshot.load())?;
+    let everyone = books.gate.directory.holders();
+    books.past.restore(everyone.iter().chain(snapshot.load().holders()))?;
     let banner = banner(&snapshot.load(), &source, address, listeners.len(), office.address());
     let (phase, watching) = watch::channel(Phase::Running);
     let shared = Shared {
@@ -201,9 +202,10 @@ impl Control {
         let network = Rc::new(Network::new(Arc::clone(&shared.tls)));
         tokio::task::spawn_local(postman.run(Rc::clone(&network)));
         tokio::task::spawn_local(Arc::clone(&books.jwks).run(network));
-        office.begin(Arc::clone(&books.gate.directory));
+        office.begin(Arc::clone(&books.gate.directory), Arc::clone(&books.past));
         let jwks = Arc::clone(&books.jwks);
-        let reading = Reading { source, settings, shared, jwks };
+        let past = Arc::clone(&books.past);
+        let reading = Reading { source, settings, shared, jwks, past };
         let mut current = reading.source.text().unwrap_or_default();
         // Whoever reads this may send signals.
         let _ = io::stdout().write_all(banner.as_bytes());

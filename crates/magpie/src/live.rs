@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::callers::{is_of_file, now_ms, tell};
 use crate::configuration::Source;
+use crate::past::Past;
 
 /// The answer to a wish for the configuration to be read again: what was wrong with it.
 pub(crate) type Reloaded = Result<(), Vec<String>>;
@@ -22,10 +23,20 @@ pub(crate) struct Running {
     pub(crate) directory: Arc<Directory>,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) source: Source,
+    pub(crate) past: Arc<Past>,
     /// Monotonic nanoseconds, as limits count them.
     pub(crate) epoch: tokio::time::Instant,
     /// Wishes for the configuration to be read again.
     pub(crate) reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
+}
+
+impl Running {
+    fn put(&self, put: Result<Arc<Holder>, String>, name: &str) {
+        match put {
+            Ok(holder) => self.past.catch_up(&holder),
+            Err(fault) => tell(Some(fault), name),
+        }
+    }
 }
 
 impl Live for Running {
@@ -34,10 +45,11 @@ impl Live for Running {
         let origin = Origin::Store;
         match effect {
             Effect::PutGroup(kind, id, config) if !is_of_file(&self.directory, kind, &id) => {
-                tell(self.directory.put_group(kind, &id, &config, origin, now_ms).err(), &id);
+                let put = self.directory.put_group(kind, &id, &config, origin, now_ms);
+                self.put(put, &id);
             }
             Effect::PutKey(record) => {
-                tell(self.directory.put_key(&record, origin, now_ms).err(), &record.name);
+                self.put(self.directory.put_key(&record, origin, now_ms), &record.name);
             }
             Effect::Remove(kind, id) if !is_of_file(&self.directory, kind, &id) => {
                 self.directory.remove(kind, &id);

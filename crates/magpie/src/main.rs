@@ -17,6 +17,7 @@ mod local;
 mod log;
 mod office;
 mod pages;
+mod past;
 mod reading;
 mod recording;
 mod reports;

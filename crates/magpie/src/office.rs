@@ -15,6 +15,7 @@ use crate::callers::{apply_store, follow};
 use crate::configuration::Source;
 use crate::listener::Tls;
 use crate::live::{Reloaded, Running};
+use crate::past::Past;
 use crate::reports::LedgerReports;
 
 /// The admin API and its listener. Without a data folder there is neither.
@@ -44,6 +45,7 @@ impl Office {
             directory: Arc::clone(&gate.directory),
             snapshot: Arc::clone(snapshot),
             source: source.clone(),
+            past: Arc::clone(&books.past),
             epoch: gate.epoch,
             reload,
         };
@@ -65,9 +67,9 @@ impl Office {
     }
 
     /// Serves the admin API, and follows the store, until the runtime ends.
-    pub(crate) fn begin(self, directory: Arc<Directory>) {
+    pub(crate) fn begin(self, directory: Arc<Directory>, past: Arc<Past>) {
         let Some(console) = self.console else { return };
-        tokio::spawn(follow(directory, console.clone()));
+        tokio::spawn(follow(directory, console.clone(), past));
         if let Some(tls) = &self.tls {
             tokio::spawn(tls.clone().keep());
         }

@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use policy::directory::Origin;
 use policy::{Problem, Settings};
 
 use crate::callers::apply_file;
@@ -11,6 +12,7 @@ use crate::configuration::Source;
 use crate::jwks::Jwks;
 use crate::live::Reloaded;
 use crate::log::note;
+use crate::past::Past;
 use crate::worker::Shared;
 
 /// What a new configuration takes the place of.
@@ -20,6 +22,7 @@ pub(crate) struct Reading {
     pub(crate) settings: Settings,
     pub(crate) shared: Shared,
     pub(crate) jwks: Arc<Jwks>,
+    pub(crate) past: Arc<Past>,
 }
 
 impl Reading {
@@ -64,6 +67,9 @@ impl Reading {
         let gate = &self.shared.gate;
         apply_file(&gate.directory, &snapshot.callers, &gate.pepper);
         let snapshot = Arc::new(snapshot);
+        let of_file = gate.directory.holders();
+        let of_file = of_file.iter().filter(|holder| holder.terms().origin == Origin::File);
+        of_file.chain(snapshot.holders()).for_each(|holder| self.past.catch_up(holder));
         self.shared.snapshot.store(Arc::clone(&snapshot));
         // After it: what is verified under the new keys has to be of an issuer that is still named.
         self.jwks.set(&snapshot.issuers);

@@ -13,7 +13,7 @@ use testkit::ScriptedUpstream;
 
 use crate::client::{Reply, Wire, request};
 use crate::harness::{CHAT, Magpie, PATIENCE, Setup, chat};
-use crate::ledger::attempts;
+use crate::ledger::{attempts, attempts_of};
 
 const KEY: &str = "a-key-with-a-budget-51c0";
 const PRICES: &str = "prices: { 'up/*': { currency: USD, per_request: '0.01' } }";
@@ -188,6 +188,45 @@ fn a_budget_goes_on_where_it_was_after_a_restart() {
     }
     ask(&magpie, "up/ok").assert_error(429, "insufficient_quota");
     assert_eq!(settled(&magpie), 30);
+}
+
+#[test]
+fn a_budget_that_is_new_knows_what_was_spent_before_it() {
+    let upstream = ScriptedUpstream::start();
+    let setup = setup(&upstream, "'$5/month'");
+    let magpie = setup.start();
+    for _ in 0..8 {
+        assert_eq!(ask(&magpie, "up/ok").status(), 200);
+    }
+    assert_eq!(settled(&magpie), 8);
+    attempts_of(&magpie, 8);
+    // Another period: the account before says nothing of it.
+    let before = std::fs::read_to_string(magpie.process.setup.path()).unwrap();
+    magpie.process.setup.replace(&before.replace("$5/month", "$0.10/day"));
+    magpie.process.signal("HUP");
+    let start = Instant::now();
+    while magpie.reloads() == 0 {
+        assert!(start.elapsed() < PATIENCE);
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(standing(&magpie), (8, 0));
+    for status in [200, 200, 429] {
+        assert_eq!(ask(&magpie, "up/ok").status(), status);
+    }
+}
+
+#[test]
+fn a_model_with_a_star_has_one_budget_over_a_restart() {
+    let upstream = ScriptedUpstream::start();
+    let models = "models: { 'm-*': { target: 'up/*', budget: '$0.05/month' } }";
+    let magpie = setup(&upstream, "'$5/month'").and(models).start();
+    for model in ["m-ok", "m-events:1:0"] {
+        assert_eq!(ask(&magpie, model).status(), 200, "{model}");
+    }
+    let magpie = magpie.stop().start();
+    for status in [200, 200, 200, 429] {
+        assert_eq!(ask(&magpie, "m-ok").status(), status);
+    }
 }
 
 #[test]

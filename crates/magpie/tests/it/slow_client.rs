@@ -53,8 +53,9 @@ fn peer_of(port: u16) -> u16 {
 /// Waits until nothing moves any more, and returns how much the upstream's socket has taken.
 fn at_rest(upstream: &ScriptedUpstream) -> u64 {
     let mut before = 0;
-    for _ in 0..100 {
-        thread::sleep(Duration::from_millis(100));
+    for _ in 0..40 {
+        // Longer than a busy machine keeps somebody waiting.
+        thread::sleep(Duration::from_millis(500));
         let now = upstream.bytes_written();
         if now == before && now > 0 {
             return now;

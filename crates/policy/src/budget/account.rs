@@ -64,6 +64,8 @@ struct State {
     now_ms: u64,
     /// What amounts were told when they were reached, and when.
     told: Vec<(u64, u64)>,
+    /// Whether what was spent before is known.
+    restored: bool,
 }
 
 impl Account {
@@ -77,7 +79,8 @@ impl Account {
             _ => None,
         };
         let span = budget.period.span(&budget.zone, now_ms);
-        let state = State { spent: 0, reserved: 0, span, rolling, now_ms, told: Vec::new() };
+        let (told, restored) = (Vec::new(), false);
+        let state = State { spent: 0, reserved: 0, span, rolling, now_ms, told, restored };
         Self { budget, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -101,6 +104,13 @@ impl Account {
             self.at(0).told.retain(|(amount, _)| of_either(*amount));
             Self { budget, state: Arc::clone(&self.state) }
         })
+    }
+
+    /// Whether it has to be told what was spent before: true once, for it is expected to be told
+    /// then. An account that follows another knows already.
+    #[must_use]
+    pub fn wants_restoring(&self) -> bool {
+        !std::mem::replace(&mut self.at(0).restored, true)
     }
 
     /// Adds what the ledger says was spent, as (Unix milliseconds, billionths) in any order: once,

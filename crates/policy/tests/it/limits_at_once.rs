@@ -86,7 +86,10 @@ fn requests_on_a_real_clock() {
         }
         admitted
     });
-    assert_near(admitted, last.into_inner() * 1_000 / SECOND + 200);
+    let most = last.into_inner() * 1_000 / SECOND + 200;
+    assert!(admitted <= most, "{admitted} admitted, {most} allowed");
+    // A busy machine does not always ask in time: how near it comes, the virtual clock shows.
+    assert!(admitted * 100 >= most * 97, "only {admitted} admitted, {most} allowed");
 }
 
 #[test]
