@@ -28,7 +28,8 @@ const LARGEST_INPUT: u64 = 1 << 20;
 /// provider goes by.
 const OUTPUT_BOUNDS: [&str; 3] = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
 
-/// The bound of a JSON request.
+/// The bound of a JSON request. What a picture may hold is only looked for where a budget wants to
+/// know the most that the input can be (`strict`): it takes a walk over the whole body.
 ///
 /// # Errors
 /// [`Duplicate`] for a field that is read here and stands twice.
@@ -37,11 +38,12 @@ pub(crate) fn bound(
     body: &[u8],
     route: &Route,
     outputs: bool,
+    strict: bool,
 ) -> Result<Bound, Duplicate> {
     let limits = route.model_limits;
     let bytes = body.len() as u64;
     let input = (bytes * 2).div_ceil(7);
-    let most_input = match refers_elsewhere(body) {
+    let most_input = match strict && refers_elsewhere(body) {
         true => limits.max_input.unwrap_or(LARGEST_INPUT),
         false => bytes + FRAME,
     };

@@ -189,6 +189,13 @@ impl Settlement {
         }
     }
 
+    /// Whether any budget counts the request on this route.
+    pub(crate) fn has_budget(&self, route: &Route) -> bool {
+        let mut levels = self.open.iter().flat_map(|record| record.caller.chain().levels());
+        levels.any(|level| !level.terms.accounts.is_empty())
+            || route.holders.iter().any(|holder| !holder.terms().accounts.is_empty())
+    }
+
     /// Keeps what the request was admitted with, to the end.
     pub(crate) fn hold(&mut self, admission: Admission) {
         self.admission = (!admission.is_empty()).then(|| Box::new(admission));

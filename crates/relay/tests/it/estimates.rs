@@ -7,7 +7,12 @@ use crate::world::{LAB, World, chat, post};
 
 fn world(limits: &str) -> World {
     let price = format!("prices: {{ lab/*: {{ input: \"1\", output: \"2\"{limits} }} }}\n");
-    World::of(&[LAB, &price].concat(), [])
+    // A budget that refuses nothing: the most that the input can be is only worked out for budgets.
+    let models = "    models: [small, large]\n";
+    let budget = "    budget: { amount: $1000000, period: month, on_exhausted: alert }\n";
+    let lab = LAB.replace(models, &[models, budget].concat());
+    assert_ne!(lab, LAB);
+    World::of(&[&lab, &price[..]].concat(), [])
 }
 
 /// The bound of a request with these fields.
