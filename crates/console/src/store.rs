@@ -16,6 +16,7 @@ use crate::live::{Effect, Live};
 
 pub mod admins;
 pub mod audit;
+pub mod effects;
 pub mod groups;
 pub mod keys;
 mod schema;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use console::Console;
-use console::auth::Reach;
 use console::fault::Fault;
-use console::store::{Store, audit, groups, keys};
+use console::live::Effect;
+use console::store::{Store, audit, effects, groups, keys};
 use policy::Callers;
-use policy::directory::{Directory, GroupConfig, Holder, KeyRecord, Kind, Origin};
+use policy::directory::{Directory, GroupConfig, KeyRecord, Kind, Origin};
 use policy::key::{self, Pepper};
 
 use crate::log::note;
@@ -98,7 +98,7 @@ pub(crate) fn apply_store(directory: &Directory, store: &Store) -> Result<(), St
 }
 
 /// Whether the file owns a group: then the store's entry of that name counts for nothing.
-pub(crate) fn is_of_file(directory: &Directory, kind: Kind, id: &str) -> bool {
+fn is_of_file(directory: &Directory, kind: Kind, id: &str) -> bool {
     let holder = directory.holder(kind, id);
     holder.is_some_and(|holder| holder.terms().origin == Origin::File)
 }
@@ -120,11 +120,25 @@ pub(crate) async fn follow(directory: Arc<Directory>, console: Console, past: Ar
     }
 }
 
-/// What comes of a change: a budget that is new learns what was spent before.
-fn put_in(put: Result<Arc<Holder>, String>, past: &Past, name: &str) {
+/// Takes a change of what the store owns into the directory. A budget that is new learns what was
+/// spent before. What the file says of a group counts, whatever the store says.
+pub(crate) fn apply(directory: &Directory, past: &Past, effect: Effect) {
+    let now_ms = now_ms();
+    let (put, name) = match effect {
+        Effect::PutGroup(kind, id, _) | Effect::Remove(kind, id)
+            if is_of_file(directory, kind, &id) =>
+        {
+            return;
+        }
+        Effect::Remove(kind, id) => return directory.remove(kind, &id),
+        Effect::PutGroup(kind, id, config) => {
+            (directory.put_group(kind, &id, &config, Origin::Store, now_ms), id)
+        }
+        Effect::PutKey(record) => (directory.put_key(&record, Origin::Store, now_ms), record.name),
+    };
     match put {
         Ok(holder) => past.catch_up(&holder),
-        Err(fault) => tell(Some(fault), name),
+        Err(fault) => tell(Some(fault), &name),
     }
 }
 
@@ -132,40 +146,12 @@ fn put_in(put: Result<Arc<Holder>, String>, past: &Past, name: &str) {
 /// to which entry.
 fn catch_up(directory: &Directory, store: &Store, past: &Past, seen: u64) -> Result<u64, Fault> {
     store.read(|connection| {
-        let now_ms = now_ms();
         let mut after = seen;
-        for change in audit::since(connection, seen)? {
-            after = change.seq;
-            let what = change.action.split('.').next().unwrap_or_default();
-            let kind = Kind::CALLERS.into_iter().find(|kind| kind.word() == what);
-            match kind {
-                Some(Kind::Key) => match keys::get(connection, &Reach::All, &change.target)? {
-                    Some(key) if key.revoked_ms.is_none() => {
-                        let digests = keys::digests(connection, &key.id, now_ms)?;
-                        let record = key.record(digests);
-                        let put = directory.put_key(&record, Origin::Store, now_ms);
-                        tell(put.err(), &record.name);
-                    }
-                    _ => directory.remove(Kind::Key, &change.target),
-                },
-                Some(kind) if !is_of_file(directory, kind, &change.target) => {
-                    match groups::get(connection, kind, &Reach::All, &change.target)? {
-                        Some(group) => {
-                            let config = group.config();
-                            let put = directory.put_group(
-                                kind,
-                                &group.id,
-                                &config,
-                                Origin::Store,
-                                now_ms,
-                            );
-                            put_in(put, past, &group.id);
-                        }
-                        None => directory.remove(kind, &change.target),
-                    }
-                }
-                _ => {}
+        for step in audit::since(connection, seen)? {
+            if let Some(effect) = effects::effect(connection, &step, now_ms())? {
+                apply(directory, past, effect);
             }
+            after = step.seq;
         }
         Ok(after)
     })

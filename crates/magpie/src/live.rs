@@ -5,13 +5,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use console::live::{BudgetStanding, Effect, LimitStanding, Live, Standing};
 use policy::Snapshot;
-use policy::directory::{Directory, GroupConfig, Holder, Kind, Origin};
+use policy::directory::{Directory, GroupConfig, Holder, Kind};
 use policy::money::Money;
 use policy::price::{Bucket, Price};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::callers::{is_of_file, now_ms, tell};
+use crate::callers::{self, now_ms};
 use crate::configuration::Source;
 use crate::past::Past;
 
@@ -30,33 +30,9 @@ pub(crate) struct Running {
     pub(crate) reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
 }
 
-impl Running {
-    fn put(&self, put: Result<Arc<Holder>, String>, name: &str) {
-        match put {
-            Ok(holder) => self.past.catch_up(&holder),
-            Err(fault) => tell(Some(fault), name),
-        }
-    }
-}
-
 impl Live for Running {
     fn apply(&self, effect: Effect) {
-        let now_ms = now_ms();
-        let origin = Origin::Store;
-        match effect {
-            Effect::PutGroup(kind, id, config) if !is_of_file(&self.directory, kind, &id) => {
-                let put = self.directory.put_group(kind, &id, &config, origin, now_ms);
-                self.put(put, &id);
-            }
-            Effect::PutKey(record) => {
-                self.put(self.directory.put_key(&record, origin, now_ms), &record.name);
-            }
-            Effect::Remove(kind, id) if !is_of_file(&self.directory, kind, &id) => {
-                self.directory.remove(kind, &id);
-            }
-            // What the file says of a group counts.
-            Effect::PutGroup(..) | Effect::Remove(..) => {}
-        }
+        callers::apply(&self.directory, &self.past, effect);
     }
 
     fn file_group(&self, kind: Kind, id: &str) -> Option<GroupConfig> {
