@@ -86,13 +86,13 @@ pub(crate) struct LogRecorder {
 
 impl LogRecorder {
     /// Leaves a record to be written. Never waits.
-    pub(crate) fn record(&self, record: Record) {
+    pub(crate) fn record(&self, record: Box<Record>) {
         let mut records = self.queue.records.lock().unwrap_or_else(PoisonError::into_inner);
         if records.len() >= QUEUE {
             self.queue.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        records.push(record);
+        records.push(*record);
         drop(records);
         if self.queue.asleep.swap(false, Ordering::AcqRel) {
             self.writer.unpark();

@@ -45,7 +45,7 @@ impl Recorder for Recording {
         Some(Box::pin(journal.borrow().durable()))
     }
 
-    fn record(&self, record: Record) {
+    fn record(&self, record: Box<Record>) {
         if let Some(journal) = self.journal.as_ref().filter(|_| is_of_interest(&record)) {
             // What can be neither written nor kept is counted by the journal.
             let _ = write(&mut journal.borrow_mut(), &record);

@@ -5,8 +5,10 @@
 //! code 2.5), and never more tokens than bytes.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
-use memchr::memmem;
+use memchr::memchr2_iter;
+use memchr::memmem::Finder;
 use policy::Route;
 use policy::price::ModelLimits;
 use serde::de::IgnoredAny;
@@ -78,17 +80,32 @@ fn most_output(asked: Option<u64>, limits: ModelLimits) -> Option<u64> {
 }
 
 /// Whether the input may hold more tokens than bytes: pictures, films and files by their address,
-/// and what a search brings.
+/// and what a search brings. Looks at what stands around each `_` and `\`.
 fn refers_elsewhere(body: &[u8]) -> bool {
-    const SIGNS: [&[u8]; 6] =
-        [b"_url\"", b"file_id", b"fileid:", b"input_image", b"web_search", b"enable_search"];
-    // Nobody writes the letters of such a name as escapes but to hide it.
-    let hides = |at: usize| match body.get(at + 4..at + 6) {
+    static FILE_ID: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("fileid:"));
+    memchr2_iter(b'_', b'\\', body).any(|at| match body[at] {
+        b'_' => is_sign(&body[..at], &body[at + 1..]),
+        _ => hides_a_letter(&body[at + 1..]),
+    }) || FILE_ID.find(body).is_some()
+}
+
+fn is_sign(before: &[u8], after: &[u8]) -> bool {
+    const SIGNS: [(&[u8], &[u8]); 5] = [
+        (b"", b"url\""),
+        (b"file", b"id"),
+        (b"input", b"image"),
+        (b"web", b"search"),
+        (b"enable", b"search"),
+    ];
+    SIGNS.iter().any(|(left, right)| after.starts_with(right) && before.ends_with(left))
+}
+
+/// Whether an escape stands for what a name could be written with. Nobody does that but to hide it.
+fn hides_a_letter(escape: &[u8]) -> bool {
+    match escape.strip_prefix(b"u00").and_then(|code| code.get(..2)) {
         Some(b"60" | b"5c" | b"5C" | b"7f" | b"7F") | None => false,
         Some(code) => (b'4'..=b'7').contains(&code[0]),
-    };
-    SIGNS.iter().any(|sign| memmem::find(body, sign).is_some())
-        || memmem::find_iter(body, b"\\u00").any(hides)
+    }
 }
 
 /// A number above zero, also with a fraction, an exponent or in quotes: there are providers that

@@ -3,12 +3,14 @@
 //! Every form in which SDKs send a key is read here and nowhere else, for every path alike. A key is
 //! looked up by its keyed digest, so that neither the map nor its timing tells anything about keys.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, header};
-use policy::directory::{Chain, Directory, Kind};
-use policy::key::{KeyText, Pepper};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use policy::directory::{Chain, Directory, Holder, Kind};
+use policy::key::{Digest, KeyText, Pepper};
 use policy::{Keyless, Snapshot};
 
 use tokio::time::Instant;
@@ -19,7 +21,11 @@ use crate::intake::Operation;
 /// Bytes of a key; a token of an issuer has a bound of its own.
 const MAX_KEY: usize = 512;
 /// The headers that carry a key as it is, beside `Authorization: Bearer`.
-const KEY_HEADERS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
+static KEY_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
 
 /// What callers are known by. One for the process, shared by its workers.
 pub struct Gate {
@@ -31,6 +37,40 @@ pub struct Gate {
     pub pepper: Pepper,
     /// Tokens of other issuers, if any are trusted.
     pub tokens: Option<Arc<dyn Tokens>>,
+}
+
+/// The callers of one worker: the gate, and the digests of keys that it knew when they were last
+/// seen, by their text. One digest costs more than all else that is done to know a caller; whether
+/// the key still counts is asked of the directory every time.
+pub(crate) struct Callers {
+    pub(crate) gate: Arc<Gate>,
+    digests: RefCell<HashMap<Box<str>, Digest>>,
+}
+
+impl Callers {
+    /// Digests that are remembered. One more, and it begins anew.
+    const MOST: usize = 1024;
+
+    pub(crate) fn new(gate: Arc<Gate>) -> Self {
+        Self { gate, digests: RefCell::default() }
+    }
+
+    /// Who has this key.
+    fn holder(&self, text: &str, now_ms: u64) -> Option<Arc<Holder>> {
+        let digest = self.digests.borrow().get(text).copied();
+        if let Some(digest) = digest {
+            return self.gate.directory.find(&digest, now_ms);
+        }
+        let digest = self.gate.pepper.digest(text.as_bytes());
+        // Strangers leave nothing here.
+        let holder = self.gate.directory.find(&digest, now_ms)?;
+        let mut digests = self.digests.borrow_mut();
+        if digests.len() >= Self::MOST {
+            digests.clear();
+        }
+        digests.insert(text.into(), digest);
+        Some(holder)
+    }
 }
 
 /// Tokens of other issuers.
@@ -127,9 +167,10 @@ pub(crate) fn identify(
     headers: &HeaderMap,
     address: Option<IpAddr>,
     snapshot: &Snapshot,
-    gate: &Gate,
+    callers: &Callers,
     now_ms: u64,
 ) -> Result<Caller, Fault> {
+    let gate = &callers.gate;
     let needed = match snapshot.keyless {
         Keyless::Everyone => false,
         Keyless::UntilKeys => gate.directory.is_guarded(),
@@ -141,7 +182,7 @@ pub(crate) fn identify(
     let chain = match credential(headers)? {
         None if needed => return Err(Fault::new(Code::NoKey, "No key was sent.").challenge()),
         None => Chain::default(),
-        Some(text) => match known(text, gate, now_ms)? {
+        Some(text) => match known(text, callers, now_ms)? {
             Some(chain) => chain,
             // Tools insist on a key where none is needed: any text will do.
             None if !needed => Chain::default(),
@@ -154,7 +195,7 @@ pub(crate) fn identify(
 /// The one credential of a request.
 fn credential(headers: &HeaderMap) -> Result<Option<&str>, Fault> {
     let bearer = headers.get_all(header::AUTHORIZATION).iter().map(bearer);
-    let plain = KEY_HEADERS.iter().flat_map(|name| headers.get_all(*name)).map(text);
+    let plain = KEY_HEADERS.iter().flat_map(|name| headers.get_all(name)).map(text);
     let mut found: Option<&str> = None;
     for credential in bearer.chain(plain) {
         let credential = credential?;
@@ -185,8 +226,8 @@ fn text(value: &HeaderValue) -> Result<&str, Fault> {
 }
 
 /// The chain of a key or a token; `None` if it is neither.
-fn known(text: &str, gate: &Gate, now_ms: u64) -> Result<Option<Chain>, Fault> {
-    if let Some(tokens) = &gate.tokens
+fn known(text: &str, callers: &Callers, now_ms: u64) -> Result<Option<Chain>, Fault> {
+    if let Some(tokens) = &callers.gate.tokens
         && let Some(verified) = tokens.verify(text, now_ms)
     {
         return verified.map(Some).map_err(|refusal| match refusal {
@@ -198,8 +239,7 @@ fn known(text: &str, gate: &Gate, now_ms: u64) -> Result<Option<Chain>, Fault> {
     if text.len() > MAX_KEY {
         return Ok(None);
     }
-    let holder = gate.directory.find(&gate.pepper.digest(text.as_bytes()), now_ms);
-    Ok(holder.map(|holder| Chain::from(&holder)))
+    Ok(callers.holder(text, now_ms).map(|holder| Chain::from(&holder)))
 }
 
 fn unknown(text: &str) -> Fault {

@@ -169,7 +169,7 @@ pub trait Recorder {
 
     /// Takes the record of one finished request, before the last byte of its answer leaves. Must
     /// not fail: what cannot be taken now is kept, or counted.
-    fn record(&self, record: Record);
+    fn record(&self, record: Box<Record>);
 
     /// Ready when what was recorded so far lasts even if the machine loses its power; the last byte
     /// of an answer waits for it. `None` where that was not asked for.

@@ -21,7 +21,7 @@ use crate::admit::{self, Bound, Moment, Refusal, admit, knock};
 use crate::attempt::{self, Ended, Read, Verdict};
 use crate::fault::{Code, Fault, Language};
 use crate::headers::{JSON, is_event_stream, to_upstream};
-use crate::identify::{Caller, Gate, identify};
+use crate::identify::{Caller, Callers, Gate, identify};
 use crate::intake::{self, Endpoint, Operation};
 use crate::latch::Latch;
 use crate::models;
@@ -54,7 +54,7 @@ pub struct Request<B> {
 pub struct Relay<U> {
     upstream: U,
     recorder: Rc<dyn Recorder>,
-    gate: Arc<Gate>,
+    callers: Callers,
 }
 
 /// What is known of a request from its head on.
@@ -73,7 +73,7 @@ pub(crate) type Answer<B> = Result<Response<ReplyBody<B>>, Ended>;
 impl<U: Upstream> Relay<U> {
     /// A relay over a network, that records to `recorder` and knows callers by `gate`.
     pub fn new(upstream: U, recorder: Rc<dyn Recorder>, gate: Arc<Gate>) -> Self {
-        Self { upstream, recorder, gate }
+        Self { upstream, recorder, callers: Callers::new(gate) }
     }
 
     /// Answers one request of the API. Dropping the future, or the body of the response, cancels
@@ -111,11 +111,11 @@ impl<U: Upstream> Relay<U> {
         let endpoint = intake::endpoint(&parts.method, parts.uri.path());
         let operation = endpoint.as_ref().map_or(Operation::Other, |endpoint| endpoint.operation);
         let settlement = Settlement::open(id, operation, at, start, Rc::clone(&self.recorder));
-        let now = Moment::new(start - self.gate.epoch, at);
+        let now = Moment::new(start - self.callers.gate.epoch, at);
         let caller = Caller::default();
         let mut context = Context { snapshot, start, language, shed, settlement, caller, now };
         let answer = match endpoint.and_then(|endpoint| {
-            context.identify(&parts, address, operation, &self.gate)?;
+            context.identify(&parts, address, operation, &self.callers)?;
             Ok(endpoint)
         }) {
             Ok(endpoint) => self.dispatch(&endpoint, &parts, body, &mut context).await,
@@ -280,11 +280,11 @@ impl Context {
         parts: &Parts,
         address: Option<IpAddr>,
         operation: Operation,
-        gate: &Gate,
+        callers: &Callers,
     ) -> Result<(), Fault> {
         knock(address, &self.snapshot, self.now)?;
         let (headers, now) = (&parts.headers, self.now.ms);
-        self.caller = identify(headers, address, &self.snapshot, gate, now)?;
+        self.caller = identify(headers, address, &self.snapshot, callers, now)?;
         let caller = self.caller.clone();
         self.settlement.note(|record| record.caller = caller);
         self.caller.check(operation, now)

@@ -230,7 +230,7 @@ impl Settlement {
             record.outcome = outcome;
             record.total = self.start.elapsed();
             record.account(self.admission.take());
-            self.recorder.record(*record);
+            self.recorder.record(record);
             self.recorded = true;
         }
     }

@@ -33,7 +33,7 @@ impl Recorder for Silence {
         Ok(())
     }
 
-    fn record(&self, _: Record) {}
+    fn record(&self, _: Box<Record>) {}
 }
 
 /// Asks, and prints the answer as it comes. Reasoning is shown dimmed on a terminal.

@@ -100,9 +100,9 @@ impl Recorder for Log {
         Ok(())
     }
 
-    fn record(&self, record: Record) {
+    fn record(&self, record: Box<Record>) {
         self.panic(At::Record);
-        self.records.borrow_mut().push(record);
+        self.records.borrow_mut().push(*record);
     }
 
     fn lasting(&self) -> Option<Lasting> {
