@@ -7,6 +7,6 @@ mod account;
 mod config;
 mod period;
 
-pub use account::{Account, Exhausted, Standing};
+pub use account::{Account, Exhausted, KeyShare, Standing};
 pub use config::{Budget, Budgets, OnExhausted};
 pub use period::{Period, Span};

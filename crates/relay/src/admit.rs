@@ -78,9 +78,28 @@ pub(crate) struct Admission {
 struct Reserved {
     holder: Arc<Holder>,
     account: Arc<Account>,
+    /// For whom, where the budget bounds what one key may reserve.
+    key: Option<Arc<str>>,
     nanos: u64,
     /// What the account is charged where the price is not known.
     unpriced: Option<u64>,
+}
+
+/// What wants to be admitted.
+struct Want<'r> {
+    caller: &'r Caller,
+    route: &'r Route,
+    bound: &'r Bound,
+    exchange: &'r Arc<Exchange>,
+}
+
+impl Want<'_> {
+    /// The key that shares a holder's budgets with others; `None` if they are its own. Calls without
+    /// a key count as those of one.
+    fn key_beside(&self, holder: &Holder) -> Option<Arc<str>> {
+        let key = self.caller.chain().id(Kind::Key).cloned().unwrap_or_default();
+        (holder.kind != Kind::Key).then_some(key)
+    }
 }
 
 /// Why a request was not admitted.
@@ -121,14 +140,14 @@ pub(crate) fn admit(
     snapshot: &Snapshot,
     now: Moment,
 ) -> Result<Admission, Refusal> {
-    let exchange = &snapshot.exchange;
+    let want = Want { caller, route, bound, exchange: &snapshot.exchange };
     let mut admission =
         Admission { at: now, taken: Vec::new(), reserved: Vec::new(), exchange: None };
     for level in caller.chain().levels() {
-        admission.add(&level.holder, &level.terms, route, bound, exchange)?;
+        admission.add(&level.holder, &level.terms, &want)?;
     }
     for holder in &route.holders {
-        admission.add(holder, &holder.terms(), route, bound, exchange)?;
+        admission.add(holder, &holder.terms(), &want)?;
     }
     for rule in snapshot.rules.iter().filter(|rule| !rule.is_at_the_door()) {
         let subject = Subject {
@@ -139,7 +158,7 @@ pub(crate) fn admit(
             address: caller.address(),
         };
         if let Some(holder) = rule.holder(&subject, now.ns) {
-            admission.add(&holder, &holder.terms(), route, bound, exchange)?;
+            admission.add(&holder, &holder.terms(), &want)?;
         }
     }
     Ok(admission)
@@ -171,24 +190,17 @@ pub(crate) fn knock(
 
 impl Admission {
     /// Takes and reserves what one holder wants counted.
-    fn add(
-        &mut self,
-        holder: &Arc<Holder>,
-        terms: &Terms,
-        route: &Route,
-        bound: &Bound,
-        exchange: &Arc<Exchange>,
-    ) -> Result<(), Refusal> {
+    fn add(&mut self, holder: &Arc<Holder>, terms: &Terms, want: &Want<'_>) -> Result<(), Refusal> {
         let whose = || match holder.kind {
             Kind::Rule => holder.name.to_string(),
             kind => format!("{} `{}`", kind.word(), holder.name),
         };
-        self.take(terms, bound, whose).map_err(Refusal::Fault)?;
+        self.take(terms, want.bound, whose).map_err(Refusal::Fault)?;
         if terms.accounts.is_empty() {
             return Ok(());
         }
-        self.exchange = Some(Arc::clone(exchange));
-        self.reserve(holder, terms, route, bound, whose)
+        self.exchange = Some(Arc::clone(want.exchange));
+        self.reserve(holder, terms, want, whose)
     }
 
     fn take(
@@ -220,10 +232,10 @@ impl Admission {
         &mut self,
         holder: &Arc<Holder>,
         terms: &Terms,
-        route: &Route,
-        bound: &Bound,
+        want: &Want<'_>,
         whose: impl Fn() -> String,
     ) -> Result<(), Refusal> {
+        let (route, bound) = (want.route, want.bound);
         for account in &terms.accounts {
             let budget = account.budget();
             let needed = self.needed(account, route, bound);
@@ -233,10 +245,11 @@ impl Admission {
                 (None, None) if budget.on_exhausted == OnExhausted::Alert => (0, None),
                 (None, None) => return Err(Refusal::Fault(unpriced_model(route, bound, &whose()))),
             };
-            match account.reserve(nanos, self.at.ms) {
+            let key = budget.key_share.and_then(|_| want.key_beside(holder));
+            match account.reserve_for(key.as_ref(), nanos, self.at.ms) {
                 Ok(()) => {
                     let (holder, account) = (Arc::clone(holder), Arc::clone(account));
-                    self.reserved.push(Reserved { holder, account, nanos, unpriced });
+                    self.reserved.push(Reserved { holder, account, key, nanos, unpriced });
                 }
                 Err(exhausted) => {
                     let fault = exhausted_budget(account, &exhausted, self.at, &whose());
@@ -291,12 +304,12 @@ impl Admission {
         }
         let mut alerts = Vec::new();
         for reserved in std::mem::take(&mut self.reserved) {
-            let Reserved { holder, account, nanos, unpriced } = reserved;
+            let Reserved { holder, account, key, nanos, unpriced } = reserved;
             let cost = used.cost.and_then(|cost| self.converted(cost, &account));
             // Something was used whose price is not known: the agreed ceiling is charged.
             let agreed = unpriced.filter(|_| used.input > 0 || used.output > 0);
             let charged = cost.or(agreed).unwrap_or(0);
-            for percent in account.settle(nanos, charged, now.ms) {
+            for percent in account.settle_for(key.as_ref(), nanos, charged, now.ms) {
                 let (holder, account) = (Arc::clone(&holder), Arc::clone(&account));
                 alerts.push(Alert { holder, account, percent });
             }
@@ -351,12 +364,21 @@ fn exhausted_budget(
         Some(until) => format!(" It begins anew in {}.", seconds(until)),
         None => String::new(),
     };
-    let message = format!(
-        "The budget of {whose} does not cover this request: {} of {} spent, {} reserved by requests under way.{again}",
-        money(exhausted.spent),
-        money(exhausted.limit),
-        money(exhausted.reserved),
-    );
+    let message = match exhausted.key {
+        None => format!(
+            "The budget of {whose} does not cover this request: {} of {} spent, {} reserved by requests under way.{again}",
+            money(exhausted.spent),
+            money(exhausted.limit),
+            money(exhausted.reserved),
+        ),
+        Some(share) => format!(
+            "The budget of {whose} lets one key reserve {}% of what is not spent, {} now: this request needs {}, beside {} for those of the key under way.{again}",
+            share.percent,
+            money(share.most),
+            money(share.wanted),
+            money(share.reserved),
+        ),
+    };
     let fault = Fault::new(Code::BudgetExhausted, message);
     match until {
         Some(until) => retry_after(fault, until),

@@ -1,5 +1,6 @@
 //! What a budget has left, exact for any number of requests at once.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Budget;
@@ -20,6 +21,21 @@ pub struct Exhausted {
     /// When it would fit if nothing more were spent, in Unix milliseconds. None if time alone
     /// does not help: for a total, and when it is more than the budget less what is reserved.
     pub resets_at_ms: Option<u64>,
+    /// The bound of one key that it would go over, where that is the reason.
+    pub key: Option<KeyShare>,
+}
+
+/// What one key may reserve of what is not spent. Amounts are in billionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyShare {
+    /// In percent of what is not spent.
+    pub percent: u8,
+    /// The same as an amount, now.
+    pub most: u64,
+    /// Reserved by the key's requests that are running.
+    pub reserved: u64,
+    /// What was to be reserved beside that.
+    pub wanted: u64,
 }
 
 /// How an account stands. Amounts are in billionths of the budget's currency.
@@ -57,6 +73,8 @@ struct State {
     /// In the running period.
     spent: u64,
     reserved: u64,
+    /// What each key has reserved, where the budget bounds that. As many as have requests running.
+    by_key: HashMap<Arc<str>, u64>,
     /// The running period; all time for a rolling one.
     span: Span,
     rolling: Option<Rolling>,
@@ -80,7 +98,8 @@ impl Account {
         };
         let span = budget.period.span(&budget.zone, now_ms);
         let (told, restored) = (Vec::new(), false);
-        let state = State { spent: 0, reserved: 0, span, rolling, now_ms, told, restored };
+        let by_key = HashMap::new();
+        let state = State { spent: 0, reserved: 0, by_key, span, rolling, now_ms, told, restored };
         Self { budget, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -135,14 +154,30 @@ impl Account {
     /// # Errors
     /// When it does not fit beside what is spent and reserved; then nothing is reserved.
     pub fn reserve(&self, nanos: u64, now_ms: u64) -> Result<(), Exhausted> {
+        self.reserve_for(None, nanos, now_ms)
+    }
+
+    /// The same for a request of this key, which may reserve no more than its share.
+    ///
+    /// # Errors
+    /// When it does not fit beside what is spent and reserved, or beside what the key has reserved;
+    /// then nothing is reserved.
+    pub fn reserve_for(
+        &self,
+        key: Option<&Arc<str>>,
+        nanos: u64,
+        now_ms: u64,
+    ) -> Result<(), Exhausted> {
         let mut state = self.at(now_ms);
-        let limit = self.budget.amount.nanos;
-        let free = limit.saturating_sub(state.spent).saturating_sub(state.reserved);
-        if self.budget.is_hard() && nanos > free {
-            let (spent, reserved) = (state.spent, state.reserved);
-            let held = reserved.checked_add(nanos).and_then(|held| limit.checked_sub(held));
-            let resets_at_ms = held.and_then(|room| state.resets(room));
-            return Err(Exhausted { spent, reserved, limit, resets_at_ms });
+        if self.budget.is_hard() {
+            state.check(self.budget.amount.nanos, nanos)?;
+        }
+        if let Some((key, percent)) = key.zip(self.budget.key_share) {
+            if self.budget.is_hard() {
+                state.check_share(self.budget.amount.nanos, key, percent, nanos)?;
+            }
+            let held = state.by_key.entry(Arc::clone(key)).or_default();
+            *held = held.saturating_add(nanos);
         }
         state.reserved = state.reserved.saturating_add(nanos);
         Ok(())
@@ -155,8 +190,24 @@ impl Account {
     /// period.
     #[must_use = "alerts have to be told"]
     pub fn settle(&self, reserved: u64, used: u64, now_ms: u64) -> Vec<u8> {
+        self.settle_for(None, reserved, used, now_ms)
+    }
+
+    /// The same for what was reserved for a key, by this very account.
+    #[must_use = "alerts have to be told"]
+    pub fn settle_for(
+        &self,
+        key: Option<&Arc<str>>,
+        reserved: u64,
+        used: u64,
+        now_ms: u64,
+    ) -> Vec<u8> {
         let mut state = self.at(now_ms);
         state.reserved = state.reserved.saturating_sub(reserved);
+        // An account that has no share has counted nothing for the key.
+        if let Some(key) = key.filter(|_| self.budget.key_share.is_some()) {
+            state.give_back(key, reserved);
+        }
         if used == 0 {
             return Vec::new();
         }
@@ -200,6 +251,52 @@ impl State {
         } else if self.now_ms >= self.span.end_ms && self.span != Span::ALL {
             self.span = budget.period.span(&budget.zone, self.now_ms);
             self.spent = 0;
+        }
+    }
+
+    /// Whether so much fits beside what is spent and reserved.
+    fn check(&self, limit: u64, nanos: u64) -> Result<(), Exhausted> {
+        let (spent, reserved) = (self.spent, self.reserved);
+        if nanos <= limit.saturating_sub(spent).saturating_sub(reserved) {
+            return Ok(());
+        }
+        let held = reserved.checked_add(nanos).and_then(|held| limit.checked_sub(held));
+        let resets_at_ms = held.and_then(|room| self.resets(room));
+        Err(Exhausted { spent, reserved, limit, resets_at_ms, key: None })
+    }
+
+    /// Whether so much fits beside what the key has reserved. What is free always does.
+    fn check_share(
+        &self,
+        limit: u64,
+        key: &Arc<str>,
+        percent: u8,
+        nanos: u64,
+    ) -> Result<(), Exhausted> {
+        let left = limit.saturating_sub(self.spent);
+        // It converts: it is a hundred percent of `left` at most.
+        let most = u64::try_from(u128::from(left) * u128::from(percent) / 100).unwrap_or(left);
+        let reserved = self.by_key.get(key).copied().unwrap_or_default();
+        if nanos == 0 || reserved.checked_add(nanos).is_some_and(|held| held <= most) {
+            return Ok(());
+        }
+        // What would fit alone waits for requests to end, and not for the period.
+        let alone = nanos <= most;
+        let needed = (u128::from(nanos) * 100).div_ceil(u128::from(percent.max(1)));
+        let room = u64::try_from(needed).ok().and_then(|needed| limit.checked_sub(needed));
+        let resets_at_ms = room.filter(|_| !alone).and_then(|room| self.resets(room));
+        let key = Some(KeyShare { percent, most, reserved, wanted: nanos });
+        let (spent, reserved) = (self.spent, self.reserved);
+        Err(Exhausted { spent, reserved, limit, resets_at_ms, key })
+    }
+
+    /// Gives back what a key had reserved.
+    fn give_back(&mut self, key: &Arc<str>, nanos: u64) {
+        if let Some(held) = self.by_key.get_mut(key) {
+            *held = held.saturating_sub(nanos);
+            if *held == 0 {
+                self.by_key.remove(key);
+            }
         }
     }
 

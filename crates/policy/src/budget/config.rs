@@ -45,6 +45,12 @@ pub struct Budget {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-example" = "¥0.05"))]
     pub unpriced: Option<Money>,
+    /// The most that the running requests of one key may have reserved, in percent of what is not
+    /// spent yet, so that no key holds all that others share with it. Default: no such bound. Says
+    /// nothing in a key's own budget, and in one that only alerts.
+    #[serde(default, deserialize_with = "share", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<u8>", range(min = 1, max = 100), extend("x-example" = 50))]
+    pub key_share: Option<u8>,
 }
 
 /// What becomes of a request that a budget has no money for.
@@ -84,6 +90,7 @@ impl Budget {
             alerts: Vec::new(),
             webhook: None,
             unpriced: None,
+            key_share: None,
         })
     }
 
@@ -222,6 +229,37 @@ fn percents<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Er
     percents.sort_unstable();
     percents.dedup();
     Ok(percents)
+}
+
+fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
+    deserializer.deserialize_any(Percent)
+}
+
+/// A part of something: `50`, or `50%`.
+struct Percent;
+
+impl<'de> Visitor<'de> for Percent {
+    type Value = Option<u8>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a percentage of 1 to 100, such as 50")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Option<u8>, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E: Error>(self, percent: u64) -> Result<Option<u8>, E> {
+        let fits = u8::try_from(percent).ok().filter(|percent| (1..=100).contains(percent));
+        let wrong = || E::custom(format!("`{percent}` is no percentage of 1 to 100"));
+        fits.map(Some).ok_or_else(wrong)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Option<u8>, E> {
+        let number = text.trim().trim_end_matches('%').trim_end().parse();
+        let wrong = |_| E::custom(format!("`{text}` is no percentage; write for example 50"));
+        number.map_err(wrong).and_then(|percent| self.visit_u64(percent))
+    }
 }
 
 fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {

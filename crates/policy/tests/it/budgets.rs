@@ -24,6 +24,7 @@ pub(super) fn budget(nanos: u64, period: Period) -> Budget {
         alerts: Vec::new(),
         webhook: None,
         unpriced: None,
+        key_share: None,
     }
 }
 
@@ -50,7 +51,7 @@ fn a_request_reserves_and_settles() {
     let account = account(100, Period::Day);
     account.reserve(60, NOON).unwrap();
     assert_eq!(spent_and_reserved(&account, NOON), (0, 60));
-    let refused = Exhausted { spent: 0, reserved: 60, limit: 100, resets_at_ms: None };
+    let refused = Exhausted { spent: 0, reserved: 60, limit: 100, resets_at_ms: None, key: None };
     assert_eq!(account.reserve(41, NOON), Err(refused), "60 stay reserved over any midnight");
     account.reserve(40, NOON).unwrap();
     assert_eq!(account.settle(60, 25, NOON), NONE);
@@ -58,7 +59,8 @@ fn a_request_reserves_and_settles() {
     let standing = account.standing(NOON);
     assert_eq!((standing.spent, standing.reserved, standing.limit), (25, 0, 100));
     assert_eq!((standing.period_start_ms, standing.resets_at_ms), (MIDNIGHT - DAY, Some(MIDNIGHT)));
-    let refused = Exhausted { spent: 25, reserved: 0, limit: 100, resets_at_ms: Some(MIDNIGHT) };
+    let resets_at_ms = Some(MIDNIGHT);
+    let refused = Exhausted { spent: 25, reserved: 0, limit: 100, resets_at_ms, key: None };
     assert_eq!(account.reserve(76, NOON), Err(refused));
     account.reserve(75, NOON).unwrap();
 }

@@ -4,6 +4,7 @@
 
 mod base_urls;
 mod budget_periods;
+mod budget_shares;
 mod budgets;
 mod budgets_at_once;
 mod budgets_config;

@@ -279,3 +279,58 @@ async fn a_budget_binds_wherever_it_is_held() {
         world.assert_refused("insufficient_quota");
     }
 }
+
+/// Ada and Bob share what the team, the model or the provider has: neither may hold more of it than
+/// half. Ada's own budget is hers alone.
+#[tokio::test(start_paused = true)]
+async fn a_key_holds_no_more_of_a_shared_budget_than_its_share() {
+    const BOB: &str = "mk-of-bob-0123456789";
+    // A request reserves $0.002 for its output, and a little for its input.
+    let shared = "budget: { amount: $0.009, period: day, key_share: 50% }";
+    let keys = format!(
+        ", team: search }}, {{ name: bob-1, key: {BOB}, team: search }}]\n\
+         teams: {{ search: {{ limits: {{ rpm: 900 }} }} }}\n"
+    );
+    let base = funded("{ amount: $0.009, period: day, key_share: 50 }").replace(" }]\n", &keys);
+    let of_team = base.replace("limits: { rpm: 900 }", shared);
+    let of_model =
+        base.replace("lab/up-model\n", &format!("{{ target: lab/up-model, {shared} }}\n"));
+    let of_provider = base.replace("    models:", &format!("    {shared}\n    models:"));
+    for (yaml, kind, id) in [
+        (of_team, Kind::Team, "search"),
+        (of_model, Kind::Model, "chat"),
+        (of_provider, Kind::Provider, "lab"),
+    ] {
+        let replies = std::iter::repeat_with(|| Reply::json(ANSWER).after(seconds(9))).take(9);
+        let world = World::of(&yaml, replies);
+        let whose = format!("{} `{id}`", kind.word());
+        let told = |message: &str| message.contains(&whose) && message.contains("50%");
+        let ada = all([0, 1, 2].map(|_| ask(&world)));
+        let late = async {
+            tokio::time::sleep(seconds(1)).await;
+            world.ask(keyed(chat(ASK), BOB)).await.status
+        };
+        let (ada, bob) = tokio::join!(ada, late);
+        let statuses: Vec<_> = ada.iter().map(|answer| answer.status.as_u16()).collect();
+        assert_eq!(statuses, [429, 200, 200], "{whose}: two of them are half");
+        assert_eq!(bob, 200, "{whose}: what is left is his");
+        let refused = ada.into_iter().next().unwrap();
+        assert_eq!(refused.header("retry-after"), None, "it waits for Ada's own requests");
+        let (_, error) = refused.error().await;
+        assert_eq!(error["code"], "insufficient_quota");
+        assert!(told(error["message"].as_str().unwrap()), "{error}");
+        // All is given back when it is over.
+        assert_eq!(world.budget(kind, id).reserved, 0);
+        assert_eq!(ask(&world).await.status, 200, "{whose}");
+    }
+
+    // A cheaper model is asked where the budget says so.
+    let cheaper = shared.replace("}", ", on_exhausted: { downgrade: cheap } }");
+    let of_team = base.replace("limits: { rpm: 900 }", &cheaper);
+    let replies = std::iter::repeat_with(|| Reply::json(ANSWER).after(seconds(9))).take(3);
+    let world = World::of(&of_team, replies);
+    let answers = all([0, 1, 2].map(|_| ask(&world))).await;
+    let targets: Vec<_> =
+        answers.iter().map(|answer| answer.header("x-magpie-target").unwrap()).collect();
+    assert_eq!(targets, ["lab/up-model", "lab/up-model", "lab/small"]);
+}
