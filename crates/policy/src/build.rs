@@ -80,7 +80,7 @@ pub fn build_beside(
         builder.problems.sort();
         return Err(builder.problems);
     };
-    Ok(Snapshot {
+    let mut snapshot = Snapshot {
         settings,
         access,
         limits,
@@ -98,7 +98,9 @@ pub fn build_beside(
         issuers,
         rules,
         holders: builder.holders,
-    })
+    };
+    snapshot.hold_default();
+    Ok(snapshot)
 }
 
 struct Builder<'a> {
@@ -315,7 +317,7 @@ fn default_route(providers: &[Arc<Provider>]) -> Option<Arc<Route>> {
     let (chosen, model) = providers
         .iter()
         .find_map(|provider| Some((provider, provider.default_model.as_deref()?)))?;
-    Some(Arc::new(Route::new(chosen, model, Arc::clone(&chosen.edits), chosen.clocks)))
+    Some(Arc::new(Route::plain(chosen, model)))
 }
 
 /// The names of `GET /v1/models`: those of the file, then `provider/model` for what providers list.

@@ -200,8 +200,13 @@ impl Route {
     }
 
     /// The route to a model of a provider with nothing but the provider's own edits and clocks.
-    fn plain(provider: &Arc<Provider>, model: &str) -> Arc<Self> {
-        Arc::new(Self::new(provider, model, Arc::clone(&provider.edits), provider.clocks))
+    pub(crate) fn plain(provider: &Arc<Provider>, model: &str) -> Self {
+        Self::new(provider, model, Arc::clone(&provider.edits), provider.clocks)
+    }
+
+    /// Whether it goes to this model of this provider.
+    fn goes_to(&self, provider: &Provider, model: &str) -> bool {
+        self.provider.id == provider.id && *self.upstream_model == *model
     }
 }
 
@@ -247,6 +252,13 @@ impl Snapshot {
             .ok_or_else(|| self.unknown(model))?;
         self.remember(model, &route);
         Ok(route)
+    }
+
+    /// Lets the limits of models hold for the default as well, where the file does not name one.
+    pub(crate) fn hold_default(&mut self) {
+        if !self.exact.contains_key("default") {
+            self.default = self.direct(&self.default.provider, &self.default.upstream_model);
+        }
     }
 
     /// Keeps a route that was made for a name, as long as there is room.
@@ -298,10 +310,46 @@ impl Snapshot {
         self.providers.iter().filter(|provider| &*provider.id != "echo")
     }
 
-    /// The route that asks `provider` for the upstream model `model` as it stands.
+    /// The route that asks `provider` for the upstream model `model` as it stands. An empty one is
+    /// not known.
     #[must_use]
     pub fn direct(&self, provider: &Arc<Provider>, model: &str) -> Arc<Route> {
-        Route::plain(provider, model)
+        let mut route = Route::plain(provider, model);
+        if !model.is_empty() {
+            route.holders.extend(self.behind_wildcards(provider, model));
+        }
+        Arc::new(self.with_namesakes(route))
+    }
+
+    /// Adds the limits and budgets of the models that the file sends to the same place, so that
+    /// nobody avoids them under a name that the file does not spell out.
+    fn with_namesakes(&self, mut route: Route) -> Route {
+        let same = self.exact.values().filter(|known| {
+            known.holders.len() > usize::from(known.provider.holder.is_some())
+                && known.goes_to(&route.provider, &route.upstream_model)
+        });
+        let holders = same.flat_map(|known| &known.holders);
+        let mut models: Vec<_> =
+            holders.filter(|holder| holder.kind == Kind::Model).cloned().collect();
+        // In the same order each time: the first that is exhausted is the one that is told.
+        models.sort_by(|a, b| a.id.cmp(&b.id));
+        route.holders.extend(models);
+        route
+    }
+
+    /// The limits and budgets of the wildcards that would send some name to this model.
+    fn behind_wildcards(&self, provider: &Provider, model: &str) -> Vec<Arc<Holder>> {
+        let held = self.wildcards.iter().filter_map(|wildcard| {
+            let holder = wildcard.holder.as_ref()?;
+            let star = wildcard.target.matched(model)?;
+            let name = wildcard.pattern.filled(star);
+            let first = self.wildcards.iter().find(|any| any.pattern.matched(&name).is_some())?;
+            let leads_here = wildcard.provider.id == provider.id
+                && !self.exact.contains_key(&*name)
+                && std::ptr::eq(first, wildcard);
+            leads_here.then(|| Arc::clone(holder))
+        });
+        held.collect()
     }
 
     /// What can be asked for by name: model and provider.
@@ -322,19 +370,20 @@ impl Snapshot {
             let upstream = wildcard.target.filled(star);
             let edits = Arc::clone(&wildcard.edits);
             let route = Route::new(&wildcard.provider, &upstream, edits, wildcard.clocks);
-            Some(Arc::new(route.held_by(wildcard.holder.as_ref())))
+            let route = route.held_by(wildcard.holder.as_ref());
+            Some(Arc::new(self.with_namesakes(route)))
         })
     }
 
     fn qualified(&self, model: &str) -> Option<Arc<Route>> {
         let (provider, upstream) = model.split_once('/')?;
         let provider = self.provider(provider)?;
-        (!upstream.is_empty()).then(|| Route::plain(provider, upstream))
+        (!upstream.is_empty()).then(|| self.direct(provider, upstream))
     }
 
     fn bare(&self, model: &str) -> Option<Arc<Route>> {
         let lists = |provider: &&Arc<Provider>| provider.models.iter().any(|known| known == model);
-        self.providers.iter().find(lists).map(|provider| Route::plain(provider, model))
+        self.providers.iter().find(lists).map(|provider| self.direct(provider, model))
     }
 
     fn unknown(&self, model: &str) -> UnknownModel {

@@ -23,6 +23,7 @@ mod limits_config;
 mod listed;
 mod load_problems;
 mod mutations;
+mod namesakes;
 mod nearest;
 mod provider_problems;
 mod providers;

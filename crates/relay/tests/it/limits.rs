@@ -276,3 +276,37 @@ async fn a_thousand_at_once_are_admitted_up_to_the_limit_and_not_one_more() {
     assert!((60..=120).contains(&admitted), "{admitted}");
     assert_eq!(world.left(Kind::Key, "ada-1", "concurrency"), 60);
 }
+
+/// The limits and the budget of a model cannot be avoided by its provider's name for it.
+#[tokio::test(start_paused = true)]
+async fn a_model_has_its_limits_by_every_name_that_the_file_does_not_spell_out() {
+    let price = "prices: { \"lab/*\": { input: \"1\", output: \"1\", max_output: 10 } }\n";
+    let limits = [
+        ("limits: { rpm: 1 }", "rate_limit_exceeded"),
+        ("budget: $0.00001/day", "insufficient_quota"),
+    ];
+    for ((terms, code), name) in
+        limits.into_iter().flat_map(|terms| ["lab/large", "large"].map(|name| (terms, name)))
+    {
+        let models = format!("chat: {{ target: lab/large, {terms} }}\n  other: lab/large");
+        let yaml = LAB.replace("chat: lab/up-model", &models);
+        let replies = std::iter::repeat_with(|| Reply::json(ANSWER)).take(3);
+        let world = World::of(&format!("{yaml}{price}"), replies);
+        let ask = async |model: &str| {
+            world.ask(chat(ASK.replace("\"chat\"", &format!("{model:?}")))).await
+        };
+        if code == "rate_limit_exceeded" {
+            assert_eq!(ask("chat").await.status, 200);
+            assert_eq!(world.left(Kind::Model, "chat", "rpm"), 0);
+        }
+        let (status, error) = ask(name).await.error().await;
+        assert_eq!((status, error["code"].as_str()), (429, Some(code)), "{name}");
+        assert!(error["message"].as_str().unwrap().contains("model `chat`"), "{error}");
+        assert_eq!(ask("other").await.status, 200, "a name of its own");
+        assert_eq!(ask("lab/small").await.status, 200, "another model");
+        // Forwarded paths find their model's route the same way.
+        let body = format!(r#"{{"model":"{name}","input":"x"}}"#);
+        let refused = world.ask(post("/v1/responses", body)).await;
+        assert!(refused.status == 429 || refused.status == 403, "{name}: {}", refused.status);
+    }
+}
