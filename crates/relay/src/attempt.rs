@@ -13,7 +13,7 @@ use wire::reply::{Glance, error_text, glance};
 
 use crate::fault::{Code, Fault};
 use crate::headers::is_json;
-use crate::ports::{Call, Failure, FailureKind, Upstream};
+use crate::ports::{Call, Failure, FailureKind, UploadFault, Upstream};
 use crate::settle::Outcome;
 
 /// Bytes of a reply that are read whole, so that errors in it are seen and its usage counted.
@@ -80,11 +80,21 @@ impl Ended {
             FailureKind::Cut => (Code::Truncated, Outcome::Truncated),
             FailureKind::Protocol => (Code::Malformed, Outcome::Truncated),
             FailureKind::Upload => (Code::BodyCut, Outcome::Refused),
-            FailureKind::UploadTooLarge => (Code::BodyTooLarge, Outcome::Refused),
+            FailureKind::Refused(UploadFault::TooLarge) => (Code::BodyTooLarge, Outcome::Refused),
+            FailureKind::Refused(UploadFault::TwoModels) => {
+                return Self { outcome: Outcome::Refused, fault: two_models() };
+            }
         };
         let message = format!("{provider}: {}.", failure.detail);
         Self { outcome, fault: Fault::new(code, message) }
     }
+}
+
+/// The fault for a form that names its model twice.
+pub(crate) fn two_models() -> Fault {
+    let mut message = UploadFault::TwoModels.to_string();
+    message.push('.');
+    Fault::new(Code::DuplicateField, message).param("model")
 }
 
 /// A reply read whole, or as much of it as is inspected.

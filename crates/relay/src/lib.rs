@@ -36,7 +36,7 @@ pub use identify::{Caller, Gate, TokenRefusal, Tokens};
 pub use intake::{Endpoint, Operation, endpoint, wrong_method};
 pub use latch::{Latch, Waiter};
 pub use ports::{
-    BoxError, Call, Failure, FailureKind, Lasting, Outgoing, Recorder, Unrecorded, UploadTooLarge,
+    BoxError, Call, Failure, FailureKind, Lasting, Outgoing, Recorder, Unrecorded, UploadFault,
     Upstream,
 };
 pub use reply::ReplyBody;

@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use policy::{Provider, Route, Snapshot};
 use std::pin::pin;
 use wire::dialects::openai_responses::Ending;
-use wire::multipart::{self, Search};
+use wire::multipart::{self, Rest, Search};
 use wire::{Edit, Envelope, splice};
 
 use crate::attempt::{self, Read, Verdict};
@@ -20,7 +20,7 @@ use crate::estimate;
 use crate::fault::{Code, Fault};
 use crate::headers::{JSON, is_event_stream, is_json};
 use crate::intake::{self, Endpoint};
-use crate::ports::{BoxError, Outgoing, UploadTooLarge, Upstream};
+use crate::ports::{BoxError, Outgoing, UploadFault, Upstream};
 use crate::prepare;
 use crate::reply::ReplyBody;
 use crate::respond::{Overhead, PROVIDER, answer, passed};
@@ -267,14 +267,18 @@ where
         let body = Outgoing::Stream(Box::pin(Upload::new(begun.freeze(), body, upload_limit)));
         return Ok(Forwarded::new(route, body));
     };
+    let mut rest = Rest::behind("model", boundary);
+    if rest.repeats(&begun[span.end..]) {
+        return Err(attempt::two_models());
+    }
     let model = String::from_utf8_lossy(&begun[span.clone()]).into_owned();
     let route = routed(&model, snapshot)?;
     let mut spliced = BytesMut::with_capacity(begun.len() + route.upstream_model.len());
     spliced.extend_from_slice(&begun[..span.start]);
     spliced.extend_from_slice(route.upstream_model.as_bytes());
     spliced.extend_from_slice(&begun[span.end..]);
-    let body = Outgoing::Stream(Box::pin(Upload::new(spliced.freeze(), body, upload_limit)));
-    Ok(Forwarded { route, body, model, json: false })
+    let upload = Upload::new(spliced.freeze(), body, upload_limit).watched(rest);
+    Ok(Forwarded { route, body: Outgoing::Stream(Box::pin(upload)), model, json: false })
 }
 
 fn upload<B>(begun: Bytes, body: B, limit: usize) -> Result<Outgoing, Fault>
@@ -301,11 +305,18 @@ struct Upload<B> {
     begun: Bytes,
     body: Pin<Box<B>>,
     left: usize,
+    /// What may not name the model a second time. In a box, for few uploads have one.
+    rest: Option<Box<Rest>>,
 }
 
 impl<B> Upload<B> {
     fn new(begun: Bytes, body: Pin<Box<B>>, limit: usize) -> Self {
-        Self { begun, body, left: limit }
+        Self { begun, body, left: limit, rest: None }
+    }
+
+    fn watched(mut self, rest: Rest) -> Self {
+        self.rest = Some(Box::new(rest));
+        self
     }
 }
 
@@ -331,7 +342,12 @@ where
             let size = frame.data_ref().map_or(0, Bytes::len);
             match self.left.checked_sub(size) {
                 Some(left) => self.left = left,
-                None => return Err(UploadTooLarge.into()),
+                None => return Err(UploadFault::TooLarge.into()),
+            }
+            if let (Some(rest), Some(data)) = (&mut self.rest, frame.data_ref())
+                && rest.repeats(data)
+            {
+                return Err(UploadFault::TwoModels.into());
             }
             Ok(frame)
         }))

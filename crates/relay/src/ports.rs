@@ -17,17 +17,28 @@ use policy::Provider;
 use crate::admit::Bound;
 use crate::settle::Record;
 
-/// What the body of a call fails with when the client's upload is larger than allowed.
-#[derive(Debug)]
-pub struct UploadTooLarge;
+/// What the body of a call fails with when the client's upload turns out, on its way through, to be
+/// one that is not allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadFault {
+    /// It is larger than allowed.
+    TooLarge,
+    /// It is a form that names its model twice.
+    TwoModels,
+}
 
-impl fmt::Display for UploadTooLarge {
+impl fmt::Display for UploadFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the upload is larger than allowed")
+        f.write_str(match self {
+            Self::TooLarge => "the upload is larger than allowed",
+            Self::TwoModels => {
+                "`model` stands twice in the form, or a part of it has a head of over 16 KiB"
+            }
+        })
     }
 }
 
-impl Error for UploadTooLarge {}
+impl Error for UploadFault {}
 
 /// Any error, for bodies whose errors are only looked at as text.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -135,8 +146,8 @@ pub enum FailureKind {
     Protocol,
     /// The client's upload broke off.
     Upload,
-    /// The client's upload was larger than allowed.
-    UploadTooLarge,
+    /// The client's upload is not allowed.
+    Refused(UploadFault),
 }
 
 impl Failure {

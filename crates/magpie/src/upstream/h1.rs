@@ -18,7 +18,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use relay::{Call, Failure, FailureKind, Outgoing, UploadTooLarge};
+use relay::{Call, Failure, FailureKind, Outgoing, UploadFault};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::NetworkBody;
@@ -164,10 +164,8 @@ fn request(call: Call) -> Request<Outgoing> {
 /// Why there is no reply.
 pub(super) fn failure(fault: &hyper::Error) -> Failure {
     let kind = if fault.is_user() {
-        match fault.source().is_some_and(<dyn std::error::Error>::is::<UploadTooLarge>) {
-            true => FailureKind::UploadTooLarge,
-            false => FailureKind::Upload,
-        }
+        let refused = fault.source().and_then(|source| source.downcast_ref::<UploadFault>());
+        refused.map_or(FailureKind::Upload, |fault| FailureKind::Refused(*fault))
     } else if fault.is_parse() || fault.is_parse_too_large() {
         FailureKind::Protocol
     } else {

@@ -124,6 +124,21 @@ fn an_upload_larger_than_the_limit_is_refused() {
 }
 
 #[test]
+fn a_form_that_names_another_model_behind_its_file_is_refused() {
+    let upstream = ScriptedUpstream::start();
+    let magpie = Setup::of(&upstream.base_url()).start();
+    let whole = form("up/cheap", 500_000);
+    let end = format!("--{BOUNDARY}--\r\n");
+    let second = form("dear", 0);
+    let body = [&whole[..whole.len() - end.len()], &second].concat();
+    let path = "/v1/audio/transcriptions";
+    let mut wire = magpie.connect();
+    wire.try_send(&request("POST", path, &[("content-type", &form_type())], &body));
+    wire.reply().assert_error(400, "duplicate_field");
+    assert!(upstream.received().is_empty(), "no provider has it whole");
+}
+
+#[test]
 fn the_provider_is_named_by_header_by_model_or_by_being_the_only_one() {
     let (first, second) = (ScriptedUpstream::start(), ScriptedUpstream::start());
     let only = Setup::of(&first.base_url()).start();

@@ -133,3 +133,29 @@ async fn a_form_that_stops_in_the_middle_goes_as_it_is() {
         assert_eq!(world.upstream.call().text(), body);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_form_that_names_its_model_twice_is_refused() {
+    let file = "x".repeat(50_000);
+    for order in [
+        [("model", "whisper"), ("model", "dear"), ("a.wav", &*file)],
+        [("model", "whisper"), ("a.wav", &*file), ("model", "whisper")],
+        [("a.wav", &*file), ("model", "whisper"), ("model", "dear")],
+    ] {
+        let body = form(&order);
+        for cut in [1, body.len() / 2, body.len() - 40, body.len() - 1] {
+            let (front, back) = body.split_at(cut);
+            let script =
+                Reply::status(200).data(front.to_owned()).wait(millis(9)).data(back.to_owned());
+            let world = World::of(TWO, []);
+            let (status, error) = world.ask(request(&script)).await.error().await;
+            assert_eq!((status, error["code"].as_str()), (400, Some("duplicate_field")), "{error}");
+            assert_eq!(error["param"], "model");
+            assert_eq!(world.record().outcome, relay::Outcome::Refused);
+            // Where it comes behind what was sent on, the provider never sees the end of the form.
+            for call in &*world.upstream.calls() {
+                assert!(!call.text().contains("--xYz--"), "{}", call.text().len());
+            }
+        }
+    }
+}

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use http_body::{Body, Frame, SizeHint};
-use relay::{Call, Failure, FailureKind, Outgoing, UploadTooLarge, Upstream};
+use relay::{Call, Failure, FailureKind, Outgoing, UploadFault, Upstream};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// One thing a body does.
@@ -239,10 +239,8 @@ impl Upstream for Scripted {
         let reply = reply.unwrap_or_else(|| Reply::json("{}"));
         if let Err(fault) = taken {
             guard.end();
-            let kind = match fault.is::<UploadTooLarge>() {
-                true => FailureKind::UploadTooLarge,
-                false => FailureKind::Upload,
-            };
+            let refused = fault.downcast_ref::<UploadFault>().copied();
+            let kind = refused.map_or(FailureKind::Upload, FailureKind::Refused);
             return Err(Failure::new(kind, fault));
         }
         if !reply.delay.is_zero() {

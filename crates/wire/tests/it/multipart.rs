@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use wire::multipart::{Search, boundary, find_field};
+use wire::multipart::{Rest, Search, boundary, find_field};
 
 const BOUNDARY: &str = "----WebKitFormBoundary7MA4YWxkTrZu0gW";
 
@@ -221,6 +221,62 @@ fn a_quoted_boundary_finds_its_form() {
     assert!(
         matches!(find_field(body, marked, "model"), Search::Found(place) if &body[place.clone()] == b"m")
     );
+}
+
+/// Whether what comes behind the first field `model` of a form has another one, however it is cut.
+fn repeats(body: &[u8]) -> bool {
+    let Search::Found(place) = find_field(body, BOUNDARY, "model") else { panic!("no model") };
+    let rest = &body[place.end..];
+    let whole = Rest::behind("model", BOUNDARY).repeats(rest);
+    for size in [1, 2, 3, 7, 61, 1_000] {
+        let mut watch = Rest::behind("model", BOUNDARY);
+        let any = rest.chunks(size).any(|piece| watch.repeats(piece));
+        assert_eq!(any, whole, "in pieces of {size}");
+    }
+    for cut in 0..rest.len().min(600) {
+        let mut watch = Rest::behind("model", BOUNDARY);
+        let either = watch.repeats(&rest[..cut]) || watch.repeats(&rest[cut..]);
+        assert_eq!(either, whole, "cut at {cut}");
+    }
+    whole
+}
+
+#[test]
+fn a_second_model_is_seen_wherever_it_stands() {
+    let file = part("name=\"file\"; filename=\"a\"", &b"\r\n--x\r\n\r\n name=\"model\"".repeat(20));
+    let (first, second) = (part("name=model", b"cheap"), part("name=\"model\"", b"dear"));
+    let language = part("name=language", b"zh");
+    for parts in [
+        vec![first.clone(), second.clone()],
+        vec![first.clone(), file.clone(), second.clone()],
+        vec![first.clone(), second.clone(), file.clone()],
+        vec![language.clone(), file.clone(), first.clone(), language.clone(), second.clone()],
+        vec![first.clone(), part("name=empty", b""), second.clone()],
+        vec![first.clone(), part("name=model", b"")],
+        vec![first.clone(), part("name=\"model\"; filename=\"\u{e9}\"", b"dear")],
+    ] {
+        assert!(repeats(&form(&parts)));
+    }
+    for parts in [
+        vec![first.clone()],
+        vec![first.clone(), file.clone()],
+        vec![language.clone(), first.clone(), file, language],
+        vec![first.clone(), part("name=models", b"x"), part("filename=model", b"x")],
+    ] {
+        assert!(!repeats(&form(&parts)));
+    }
+    let behind_the_end = [form(std::slice::from_ref(&first)), second.clone()].concat();
+    assert!(!repeats(&behind_the_end), "what follows the end is not the form");
+
+    // What a lenient reader takes for a part is one here.
+    let text = String::from_utf8(form(&[first.clone(), second])).unwrap();
+    let (front, back) = text.rsplit_once(&format!("--{BOUNDARY}\r\n")).unwrap();
+    assert!(repeats(format!("{front}--{BOUNDARY} \t\r\n{back}").as_bytes()), "padded");
+    let odd = part("name=model\r\nX-Odd: ", b"dear");
+    let odd: Vec<u8> = odd.into_iter().map(|b| if b == b'O' { 0xff } else { b }).collect();
+    assert!(repeats(&form(&[first.clone(), odd])), "not UTF-8");
+    let long = format!("name=x\r\nX-Long: {}\r\nY: y", "y".repeat(17 << 10));
+    assert!(repeats(&form(&[first, part(&long, b"")])), "a head that is too long to tell");
 }
 
 proptest! {
