@@ -13,6 +13,19 @@ pub struct EditPlan {
     pub drop: Vec<Box<str>>,
 }
 
+/// What a provider gets for a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent<'p> {
+    /// What the client sent.
+    Client,
+    /// Nothing.
+    Nothing,
+    /// This JSON text.
+    Always(&'p str),
+    /// This JSON text where the client sent nothing.
+    Otherwise(&'p str),
+}
+
 /// Members that edits may not touch: Magpie itself decides them, or there is no request without.
 const RESERVED: [&str; 4] = ["model", "stream", "stream_options", "messages"];
 
@@ -41,6 +54,21 @@ impl EditPlan {
         self.force.extend(other.force.iter().filter(|(name, _)| free(name)).cloned());
         self.drop.extend(other.drop.iter().filter(|name| free(name)).cloned());
         self
+    }
+
+    /// What stands for `name` in what is sent, where that is not what the client sent.
+    #[must_use]
+    pub fn sent(&self, name: &str) -> Sent<'_> {
+        if self.drop.iter().any(|known| &**known == name) {
+            return Sent::Nothing;
+        }
+        if let Some((_, text)) = self.force.iter().find(|(known, _)| &**known == name) {
+            return Sent::Always(text);
+        }
+        match self.defaults.iter().find(|(known, _)| &**known == name) {
+            Some((_, text)) => Sent::Otherwise(text),
+            None => Sent::Client,
+        }
     }
 
     /// Whether there is nothing to do.

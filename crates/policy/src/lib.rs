@@ -27,7 +27,7 @@ pub mod units;
 
 pub use build::{build, build_beside};
 pub use config::Config;
-pub use edits::EditPlan;
+pub use edits::{EditPlan, Sent};
 pub use load::{Environment, load};
 pub use names::nearest;
 pub use problem::{Place, Problem};

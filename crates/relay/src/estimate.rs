@@ -9,11 +9,11 @@ use std::sync::LazyLock;
 
 use memchr::memchr2_iter;
 use memchr::memmem::Finder;
-use policy::Route;
 use policy::price::ModelLimits;
+use policy::{EditPlan, Route, Sent};
 use serde::de::IgnoredAny;
 use wire::envelope::Duplicate;
-use wire::{Envelope, Kind};
+use wire::{Envelope, Kind, Value};
 
 use crate::admit::Bound;
 use crate::ports::Outgoing;
@@ -30,8 +30,9 @@ const LARGEST_INPUT: u64 = 1 << 20;
 /// provider goes by.
 const OUTPUT_BOUNDS: [&str; 3] = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
 
-/// The bound of a JSON request. What a picture may hold is only looked for where a budget wants to
-/// know the most that the input can be (`strict`): it takes a walk over the whole body.
+/// The bound of a JSON request, by the `body` that the provider gets. What a picture may hold is only
+/// looked for where a budget wants to know the most that the input can be (`strict`): it takes a
+/// walk over the whole body.
 ///
 /// # Errors
 /// [`Duplicate`] for a field that is read here and stands twice.
@@ -52,11 +53,12 @@ pub(crate) fn bound(
     if !outputs {
         return Ok(Bound { input, output: 0, most_input, most_output: Some(0) });
     }
-    let choices = number(envelope, "n")?.max(number(envelope, "best_of")?).unwrap_or(1);
-    let answers = choices.saturating_mul(prompts(envelope)?);
+    let fields = Fields { envelope, edits: &route.edits };
+    let choices = fields.number("n")?.max(fields.number("best_of")?).unwrap_or(1);
+    let answers = choices.saturating_mul(fields.prompts()?);
     let mut asked = None;
     for name in OUTPUT_BOUNDS {
-        asked = asked.max(number(envelope, name)?);
+        asked = asked.max(fields.number(name)?);
     }
     let most = most_output(asked, limits).map(|most| most.saturating_mul(answers));
     let likely = LIKELY_OUTPUT.saturating_mul(answers);
@@ -108,36 +110,56 @@ fn hides_a_letter(escape: &[u8]) -> bool {
     }
 }
 
-/// A number above zero, also with a fraction, an exponent or in quotes: there are providers that
-/// take it. `None` if there is none.
-fn number(envelope: &Envelope<'_>, name: &str) -> Result<Option<u64>, Duplicate> {
-    let Some(value) = envelope.get(name)? else { return Ok(None) };
-    let text = match value.kind() {
-        Kind::Number => std::str::from_utf8(value.raw()).ok().map(Cow::Borrowed),
-        Kind::String => value.as_str(),
-        _ => None,
-    };
-    let Some(text) = text else { return Ok(None) };
-    let whole = text.trim().parse().ok().or_else(|| {
-        let number = text.trim().parse::<f64>().ok()?.ceil();
-        // No `f64` above that converts exactly, and none is meant.
-        (number > 0.0).then(|| format!("{number:.0}").parse().unwrap_or(u64::MAX))
-    });
-    Ok(whole.filter(|number| *number > 0))
+/// The fields of a request as they are sent: what the client wrote, under the edits of the route.
+struct Fields<'f> {
+    envelope: &'f Envelope<'f>,
+    edits: &'f EditPlan,
 }
 
-/// How many prompts a completion has: each is answered.
-fn prompts(envelope: &Envelope<'_>) -> Result<u64, Duplicate> {
-    let Some(prompt) = envelope.get("prompt")?.filter(|value| value.kind() == Kind::Array) else {
-        return Ok(1);
-    };
-    // A list of numbers is one prompt, in tokens.
-    let first = prompt.raw()[1..].trim_ascii_start().first();
-    let list = match first {
-        Some(b'"' | b'[') => serde_json::from_slice::<Vec<IgnoredAny>>(prompt.raw()).ok(),
-        _ => None,
-    };
-    Ok(list.map_or(1, |list| list.len() as u64).max(1))
+impl<'f> Fields<'f> {
+    fn get(&self, name: &str) -> Result<Option<Value<'f>>, Duplicate> {
+        let text = match self.edits.sent(name) {
+            Sent::Client => return self.envelope.get(name),
+            Sent::Nothing => return Ok(None),
+            Sent::Always(text) => text,
+            Sent::Otherwise(text) => match self.envelope.get(name)? {
+                None => text,
+                written => return Ok(written),
+            },
+        };
+        Ok(Value::parse(text.as_bytes()))
+    }
+
+    /// A number above zero, also with a fraction, an exponent or in quotes: there are providers
+    /// that take it. `None` if there is none.
+    fn number(&self, name: &str) -> Result<Option<u64>, Duplicate> {
+        let Some(value) = self.get(name)? else { return Ok(None) };
+        let text = match value.kind() {
+            Kind::Number => std::str::from_utf8(value.raw()).ok().map(Cow::Borrowed),
+            Kind::String => value.as_str(),
+            _ => None,
+        };
+        let Some(text) = text else { return Ok(None) };
+        let whole = text.trim().parse().ok().or_else(|| {
+            let number = text.trim().parse::<f64>().ok()?.ceil();
+            // No `f64` above that converts exactly, and none is meant.
+            (number > 0.0).then(|| format!("{number:.0}").parse().unwrap_or(u64::MAX))
+        });
+        Ok(whole.filter(|number| *number > 0))
+    }
+
+    /// How many prompts a completion has: each is answered.
+    fn prompts(&self) -> Result<u64, Duplicate> {
+        let prompt = self.get("prompt")?.filter(|value| value.kind() == Kind::Array);
+        let Some(prompt) = prompt else { return Ok(1) };
+        // A list of numbers is one prompt, in tokens.
+        let first = prompt.raw()[1..].trim_ascii_start().first();
+        let list = match first {
+            Some(b'"' | b'[') => serde_json::from_slice::<Vec<IgnoredAny>>(prompt.raw()).ok(),
+            _ => None,
+        };
+        Ok(list.map_or(1, |list| list.len() as u64).max(1))
+    }
 }
 
 /// Output tokens in a piece of streamed text: providers send one token at a time, or several.

@@ -61,12 +61,12 @@ pub(crate) fn ask(
         declared_edits(&envelope, &route, &mut edits)?;
         hide_usage = stream && ask_for_usage(&envelope, &route, snapshot, &mut edits)?;
     }
-    let strict = settlement.has_budget(&route);
-    let bound = estimate::bound(&envelope, body, &route, operation.has_choices(), strict)
-        .map_err(|fault| duplicate(&fault))?;
     let spliced = (!edits.is_empty()).then(|| splice(&envelope, &edits));
     drop(edits);
     let body = spliced.map_or(body.clone(), Bytes::from);
+    let strict = settlement.has_budget(&route);
+    let bound = estimate::bound(&envelope, &body, &route, operation.has_choices(), strict)
+        .map_err(|fault| duplicate(&fault))?;
     Ok(Ask { stream, route, body, model, bound, hide_usage })
 }
 

@@ -73,6 +73,15 @@ pub struct Value<'b> {
 }
 
 impl<'b> Value<'b> {
+    /// A value that stands elsewhere, such as one of an edit; `None` if it is no JSON value.
+    #[must_use]
+    pub fn parse(raw: &'b [u8]) -> Option<Self> {
+        std::str::from_utf8(raw).ok()?;
+        let mut scanner = Scanner { bytes: raw, at: 0 };
+        scanner.skip_value(0).ok()?;
+        (scanner.at == raw.len()).then_some(Self { raw })
+    }
+
     /// Its bytes as they stand in the body.
     #[must_use]
     pub fn raw(&self) -> &'b [u8] {

@@ -148,3 +148,47 @@ async fn a_field_that_bounds_the_cost_may_not_stand_twice() {
         }
     }
 }
+
+/// The bound of a chat about a model with these edits, of which 4096 tokens can come.
+async fn bound_of_edited(edits: &str, fields: &str) -> Bound {
+    let model = format!("chat: {{ target: lab/up-model, {edits} }}");
+    let price = "prices: { lab/*: { input: \"1\", output: \"2\", max_output: 4096 } }\n";
+    let budget =
+        "    budget: { amount: $1000000, period: month, on_exhausted: alert }\n    models:";
+    let lab = LAB.replace("chat: lab/up-model", &model).replace("    models:", budget);
+    let world = World::of(&format!("{lab}{price}"), []);
+    let body =
+        format!(r#"{{"model":"chat","messages":[{{"role":"user","content":"hi"}}],{fields}}}"#);
+    assert_eq!(world.ask(chat(body)).await.status, 200, "{edits} {fields}");
+    world.log.opened.borrow()[0]
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_owner_edits_bounds_what_is_sent() {
+    for (edits, fields, most) in [
+        ("force: { max_tokens: 2000 }", r#""x":1"#, 2000),
+        ("force: { max_tokens: 2000 }", r#""max_tokens":1"#, 2000),
+        ("force: { max_tokens: 10 }", r#""max_tokens":2000"#, 10),
+        ("force: { max_tokens: 9999 }", r#""max_tokens":1"#, 4096),
+        // The client's other name for it is still sent, and may be the one that counts.
+        ("force: { max_tokens: 10 }", r#""max_completion_tokens":20"#, 20),
+        ("defaults: { max_tokens: 2000 }", r#""x":1"#, 2000),
+        ("defaults: { max_tokens: 2000 }", r#""max_tokens":7"#, 7),
+        ("defaults: { max_tokens: 2000 }", r#""max_t\u006fkens":7"#, 7),
+        ("defaults: { max_tokens: 2000 }", r#""max_tokens":null"#, 4096),
+        ("drop: [max_tokens]", r#""max_tokens":7"#, 4096),
+        ("drop: [max_tokens]", r#""max_tokens":7,"max_tokens":8"#, 4096),
+        ("force: { n: 3 }", r#""max_tokens":7"#, 21),
+        ("drop: [n]", r#""max_tokens":7,"n":3"#, 7),
+        ("force: { prompt: [a, b, c] }", r#""max_tokens":7"#, 21),
+    ] {
+        let bound = bound_of_edited(edits, fields).await;
+        assert_eq!(bound.most_output, Some(most), "{edits} {fields}");
+    }
+    let plain = bound_of_edited("force: { user: x }", r#""x":1"#).await;
+    let long = format!("force: {{ user: {} }}", "x".repeat(1_001));
+    let longer = bound_of_edited(&long, r#""x":1"#).await;
+    assert_eq!(longer.most_input, plain.most_input + 1_000, "what is added is input too");
+    let searches = bound_of_edited("force: { enable_search: true }", r#""x":1"#).await;
+    assert!(searches.most_input > 100_000, "{searches:?}");
+}

@@ -295,3 +295,15 @@ fn ten_thousand_fields_are_the_bound_at_the_top_only() {
     let inside = format!(r#"{{"a":{}}}"#, fields(10_001));
     assert!(Envelope::scan(inside.as_bytes()).is_ok());
 }
+
+#[test]
+fn a_value_that_stands_elsewhere_is_a_whole_one() {
+    for text in ["1", "-2.5e3", "\"a\\nb\"", "[1, {\"x\": null}]", "true", "null"] {
+        let value = wire::Value::parse(text.as_bytes()).unwrap();
+        assert_eq!(value.raw(), text.as_bytes());
+    }
+    for text in ["", "\"", "1 2", " 1", "[1", "tru", "{\"a\":}"] {
+        assert!(wire::Value::parse(text.as_bytes()).is_none(), "{text}");
+    }
+    assert!(wire::Value::parse(b"\"\xff\"").is_none());
+}
