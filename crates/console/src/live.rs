@@ -27,6 +27,11 @@ pub trait Live: Send + Sync + 'static {
     fn file_groups(&self, _: Kind) -> Vec<(String, GroupConfig)> {
         Vec::new()
     }
+    /// All keys that stand in the configuration file, without anything of their texts; none unless
+    /// said otherwise. The id of such a key is its name.
+    fn file_keys(&self) -> Vec<KeyRecord> {
+        Vec::new()
+    }
     /// What is left of a holder's limits and budgets; `None` if there is no such holder.
     fn standing(&self, kind: Kind, id: &str) -> Option<Standing>;
     /// What a model of a provider costs; `None` if that is not known.

@@ -9,6 +9,7 @@ use console::fault::Fault;
 use console::live::Effect;
 use console::store::{Store, audit, effects, groups, keys};
 use policy::Callers;
+use policy::config::KeyConfig;
 use policy::directory::{Directory, GroupConfig, KeyRecord, Kind, Origin};
 use policy::key::{self, Pepper};
 
@@ -37,23 +38,28 @@ pub(crate) fn apply_file(directory: &Directory, callers: &Callers, pepper: &Pepp
         tell(directory.put_group(*kind, name, config, Origin::File, now_ms).err(), name);
     }
     for config in &callers.keys {
-        // A key of the file is known by its name: it has no other id.
         kept.insert((Kind::Key, config.name.clone()));
         let written = config.key.as_ref().map(|key| pepper.digest(key.0.expose().as_bytes()));
         let hashed =
             || key::parse_sha256(config.hash.as_deref()?).map(|hash| pepper.upgrade(&hash));
-        let record = KeyRecord {
-            id: config.name.clone(),
-            name: config.name.clone(),
-            digests: written.or_else(hashed).map(|digest| (digest, None)).into_iter().collect(),
-            user: config.user.clone(),
-            team: config.team.clone(),
-            org: config.org.clone(),
-            terms: config.terms.clone(),
-        };
+        let digests = written.or_else(hashed).map(|digest| (digest, None)).into_iter().collect();
+        let record = KeyRecord { digests, ..file_key(config) };
         tell(directory.put_key(&record, Origin::File, now_ms).err(), &config.name);
     }
     directory.retain_of_file(|kind, id| kept.contains(&(kind, id.to_owned())));
+}
+
+/// A key of the file without its digest. It is known by its name: it has no other id.
+pub(crate) fn file_key(config: &KeyConfig) -> KeyRecord {
+    KeyRecord {
+        id: config.name.clone(),
+        name: config.name.clone(),
+        digests: Vec::new(),
+        user: config.user.clone(),
+        team: config.team.clone(),
+        org: config.org.clone(),
+        terms: config.terms.clone(),
+    }
 }
 
 pub(crate) fn tell(fault: Option<String>, name: &str) {

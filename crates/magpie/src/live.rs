@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use console::live::{BudgetStanding, Effect, LimitStanding, Live, Standing};
 use policy::Snapshot;
-use policy::directory::{Directory, GroupConfig, Holder, Kind};
+use policy::directory::{Directory, GroupConfig, Holder, KeyRecord, Kind};
 use policy::money::Money;
 use policy::price::{Bucket, Price};
 use serde_json::{Value, json};
@@ -45,6 +45,10 @@ impl Live for Running {
         let snapshot = self.snapshot.load();
         let of_kind = snapshot.callers.groups.iter().filter(|(known, ..)| *known == kind);
         of_kind.map(|(_, name, config)| (name.clone(), config.clone())).collect()
+    }
+
+    fn file_keys(&self) -> Vec<KeyRecord> {
+        self.snapshot.load().callers.keys.iter().map(callers::file_key).collect()
     }
 
     fn standing(&self, kind: Kind, id: &str) -> Option<Standing> {

@@ -1,9 +1,10 @@
 //! Keys: made, changed, rotated, revoked. The text of a key is in one answer, and never again.
 
 use http::StatusCode;
-use policy::directory::Kind;
+use policy::directory::{KeyRecord, Kind};
 use policy::key::{KeyText, last_four};
 use policy::units::duration;
+use rusqlite::Connection;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -17,7 +18,7 @@ use crate::live::Effect;
 use crate::routes::at;
 use crate::store::audit::difference;
 use crate::store::keys::{self, Digests, Filter, Key};
-use crate::store::{Change, now_ms};
+use crate::store::{Change, groups, now_ms};
 use crate::terms::{Own, Terms, WithTerms};
 
 /// How long an old text works on after a rotation, in milliseconds, unless said otherwise.
@@ -45,11 +46,13 @@ pub struct KeyView {
     /// The org it belongs to, if not to a user or team.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub org: Option<String>,
-    /// The last four characters of its text.
+    /// Who owns it: `store`, or `file`, in which case it is read-only here.
+    pub origin: &'static str,
+    /// The last four characters of its text; empty if it stands in the file.
     pub last_four: String,
-    /// When it was made, in Unix milliseconds.
+    /// When it was made, in Unix milliseconds; 0 if it stands in the file.
     pub created_ms: u64,
-    /// When it was changed last, in Unix milliseconds.
+    /// When it was changed last, in Unix milliseconds; 0 if it stands in the file.
     pub updated_ms: u64,
     /// When it was revoked, in Unix milliseconds.
     pub revoked_ms: Option<u64>,
@@ -63,7 +66,7 @@ impl From<Key> for KeyView {
     fn from(key: Key) -> Self {
         let Key { id, name, org, team, user, last_four, terms, .. } = key;
         let Key { created_ms, updated_ms, revoked_ms, .. } = key;
-        let object = "key";
+        let (object, origin) = ("key", "store");
         Self {
             id,
             object,
@@ -71,11 +74,34 @@ impl From<Key> for KeyView {
             user,
             team,
             org,
+            origin,
             last_four,
             created_ms,
             updated_ms,
             revoked_ms,
             terms,
+        }
+    }
+}
+
+impl KeyView {
+    /// One that stands in the file. Its text may be of its owner's choosing, so nothing of it is
+    /// shown.
+    fn of_file(key: KeyRecord) -> Self {
+        let KeyRecord { id, name, user, team, org, terms, .. } = key;
+        Self {
+            id,
+            object: "key",
+            name,
+            user,
+            team,
+            org,
+            origin: "file",
+            last_four: String::new(),
+            created_ms: 0,
+            updated_ms: 0,
+            revoked_ms: None,
+            terms: Terms::of(&terms),
         }
     }
 }
@@ -161,9 +187,13 @@ impl Endpoint for at::ListKeys {
         let Search { after, user, team, org, revoked, .. } = call.query;
         let filter = Filter { org, team, user, revoked, after, search: search(call.query.search)? };
         let (desk, filter) = (&call.desk, &filter);
-        let found =
-            desk.inner.store.read(|read| keys::list(read, &desk.reach, filter, limit + 1))?;
-        let data = found.into_iter().map(KeyView::from).collect();
+        let mut data = desk.inner.store.read(|read| {
+            let stored = keys::list(read, &desk.reach, filter, limit + 1)?;
+            let stored = stored.into_iter().map(KeyView::from);
+            Ok(stored.chain(of_file(desk, read, filter)?).collect::<Vec<_>>())
+        })?;
+        // Both in the order of ids, the greatest first, as the store has them.
+        data.sort_by(|a, b| b.id.cmp(&a.id));
         Ok(List::page(data, limit, |key| key.id.clone()))
     }
 }
@@ -175,9 +205,60 @@ impl Endpoint for at::GetKey {
 
     fn run(call: Call<Self>) -> Result<Self::Answer, Fault> {
         let desk = &call.desk;
-        let found = desk.inner.store.read(|read| keys::get(read, &desk.reach, &call.id))?;
-        found.map(KeyView::from).ok_or_else(Fault::not_found)
+        let found = desk.inner.store.read(|read| match file_key(desk, read, &call.id)? {
+            Some(key) => Ok(Some(KeyView::of_file(key))),
+            None => Ok(keys::get(read, &desk.reach, &call.id)?.map(KeyView::from)),
+        })?;
+        found.ok_or_else(Fault::not_found)
     }
+}
+
+/// The keys of the file that a filter lets through, as far as they are within reach.
+fn of_file(desk: &Desk, read: &Connection, filter: &Filter) -> Result<Vec<KeyView>, Fault> {
+    let Filter { org, team, user, revoked, search, after } = filter;
+    let search = search.as_ref().map(|text| text.to_ascii_lowercase());
+    let same = |asked: &Option<String>, has: &Option<String>| asked.is_none() || asked == has;
+    let fits = |key: &KeyRecord| {
+        *revoked != Some(true)
+            && after.as_ref().is_none_or(|after| key.id < *after)
+            && same(org, &key.org)
+            && same(team, &key.team)
+            && same(user, &key.user)
+            && search.as_ref().is_none_or(|text| key.name.to_ascii_lowercase().contains(text))
+    };
+    let mut found = Vec::new();
+    for key in desk.inner.live.file_keys().into_iter().filter(fits) {
+        if sees(desk, read, &key)? {
+            found.push(KeyView::of_file(key));
+        }
+    }
+    Ok(found)
+}
+
+/// A key of the file that is within reach.
+pub(super) fn file_key(
+    desk: &Desk,
+    read: &Connection,
+    id: &str,
+) -> Result<Option<KeyRecord>, Fault> {
+    let Some(key) = desk.inner.live.file_keys().into_iter().find(|key| key.id == id) else {
+        return Ok(None);
+    };
+    Ok(sees(desk, read, &key)?.then_some(key))
+}
+
+/// Whether a key of the file is within reach, as the store decides it of its own: it is the team's,
+/// or one of a user of the team.
+fn sees(desk: &Desk, read: &Connection, key: &KeyRecord) -> Result<bool, Fault> {
+    let Some(own) = desk.reach.team() else { return Ok(true) };
+    if key.team.as_deref() == Some(own) {
+        return Ok(true);
+    }
+    let Some(user) = &key.user else { return Ok(false) };
+    if let Some(group) = desk.inner.live.file_group(Kind::User, user) {
+        return Ok(group.team.as_deref() == Some(own));
+    }
+    Ok(groups::get(read, Kind::User, &desk.reach, user)?.is_some())
 }
 
 impl Endpoint for at::CreateKey {
@@ -293,7 +374,7 @@ impl Endpoint for at::RevokeKey {
         let desk = &*call.desk;
         let key = change(desk, |work| {
             let found = keys::get(work.connection(), &desk.reach, &call.id)?;
-            let mut key = found.ok_or_else(Fault::not_found)?;
+            let mut key = found.ok_or_else(|| missing(desk, work, &call.id))?;
             if key.revoked_ms.is_some() {
                 return Ok(key);
             }
@@ -325,10 +406,23 @@ fn check(
 
 /// A key within reach that is not revoked.
 fn usable(desk: &Desk, work: &Change<'_>, id: &str) -> Result<Key, Fault> {
-    let key = keys::get(work.connection(), &desk.reach, id)?.ok_or_else(Fault::not_found)?;
+    let found = keys::get(work.connection(), &desk.reach, id)?;
+    let key = found.ok_or_else(|| missing(desk, work, id))?;
     match key.revoked_ms {
         None => Ok(key),
         Some(_) => Err(Fault::new(Code::Conflict, "This key is revoked. Make a new one.")),
+    }
+}
+
+/// Why a key of the store is not there: it may be one of the file, which is changed in the file.
+fn missing(desk: &Desk, work: &Change<'_>, id: &str) -> Fault {
+    match file_key(desk, work.connection(), id) {
+        Ok(Some(_)) => {
+            let message = "This key stands in the configuration file.";
+            Fault::new(Code::OwnedByFile, message)
+        }
+        Ok(None) => Fault::not_found(),
+        Err(fault) => fault,
     }
 }
 

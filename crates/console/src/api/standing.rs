@@ -3,6 +3,7 @@
 use policy::directory::Kind;
 
 use super::grants::sees as sees_group;
+use super::keys::file_key;
 use crate::auth::{Desk, Reach};
 use crate::endpoint::{Call, Endpoint, Nothing};
 use crate::fault::Fault;
@@ -23,14 +24,15 @@ fn sees(desk: &Desk, kind: Kind, id: &str) -> Result<bool, Fault> {
         return Ok(true);
     }
     let stored = desk.inner.store.read(|connection| match kind {
-        Kind::Key => Ok(keys::get(connection, &desk.reach, id)?.is_some()),
+        Kind::Key => Ok(keys::get(connection, &desk.reach, id)?.is_some()
+            || file_key(desk, connection, id)?.is_some()),
         _ => Ok(groups::get(connection, kind, &desk.reach, id)?.is_some()),
     })?;
-    let filed = || {
-        let group = desk.inner.live.file_group(kind, id);
-        group.is_some_and(|group| sees_group(&desk.reach, kind, id, &group))
-    };
-    Ok(stored || filed())
+    if stored {
+        return Ok(true);
+    }
+    let group = desk.inner.live.file_group(kind, id);
+    Ok(group.is_some_and(|group| sees_group(&desk.reach, kind, id, &group)))
 }
 
 macro_rules! endpoints {

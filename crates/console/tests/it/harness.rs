@@ -24,6 +24,7 @@ pub(crate) struct Memory {
     pub(crate) keys: Mutex<HashMap<String, KeyRecord>>,
     pub(crate) groups: Mutex<HashMap<(Kind, String), GroupConfig>>,
     pub(crate) file: Mutex<HashMap<(Kind, String), GroupConfig>>,
+    pub(crate) file_keys: Mutex<Vec<KeyRecord>>,
     pub(crate) config: Mutex<Value>,
     pub(crate) problems: Mutex<Vec<String>>,
 }
@@ -63,6 +64,10 @@ impl Live for Memory {
         let file = self.file.lock().unwrap();
         let of_kind = file.iter().filter(|((of, _), _)| *of == kind);
         of_kind.map(|((_, id), group)| (id.clone(), group.clone())).collect()
+    }
+
+    fn file_keys(&self) -> Vec<KeyRecord> {
+        self.file_keys.lock().unwrap().clone()
     }
 
     fn standing(&self, _: Kind, _: &str) -> Option<Standing> {

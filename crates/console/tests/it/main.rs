@@ -6,6 +6,7 @@ mod audit;
 mod canary;
 mod doors;
 mod fields;
+mod file_keys;
 mod grants;
 mod harness;
 mod hostile;

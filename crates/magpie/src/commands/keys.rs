@@ -11,10 +11,11 @@ use console::live::{Effect, Live, Standing};
 use console::routes::at;
 use console::{Console, Options};
 use policy::Snapshot;
-use policy::directory::{GroupConfig, Kind};
+use policy::directory::{GroupConfig, KeyRecord, Kind};
 use serde_json::{Map, Value, json};
 
 use super::{Outcome, load, say};
+use crate::callers::file_key;
 use crate::configuration::Source;
 use crate::data::{self, hex};
 use crate::reports::LedgerReports;
@@ -24,7 +25,7 @@ use crate::reports::LedgerReports;
 pub(crate) enum KeysCommand {
     /// Make a key. It is shown this once; what is kept is a digest of it.
     New(Box<NewKey>),
-    /// List the keys.
+    /// List the keys: those of the store, and those of the configuration file.
     List {
         /// Also those that are revoked.
         #[arg(long)]
@@ -194,8 +195,11 @@ impl Desk {
     fn list(&self, all: bool) -> Result<Vec<Value>, String> {
         let mut keys: Vec<Value> = Vec::new();
         loop {
-            let after =
-                keys.last().map_or_else(String::new, |last| format!("&after={}", text(last, "id")));
+            let after = keys.last().map_or_else(String::new, |last| {
+                // The id of a key of the file is its name, which may be any text.
+                let id: String = text(last, "id").bytes().map(|b| format!("%{b:02X}")).collect();
+                format!("&after={id}")
+            });
             let revoked = if all { "" } else { "&revoked=false" };
             let query = format!("limit=200{after}{revoked}");
             let page = self.act::<at::ListKeys>("", &query, json!({}))?;
@@ -207,21 +211,31 @@ impl Desk {
         }
     }
 
-    /// The id of the key that an id or a name means.
+    /// The id of the key that an id or a name means. One of the store comes before one of the file,
+    /// which cannot be changed here.
     fn id(&self, wanted: &str) -> Result<String, String> {
         let keys = self.list(true)?;
-        let is_it = |key: &&Value| text(key, "id") == wanted;
-        let is_called = |key: &&Value| text(key, "name") == wanted && key["revoked_ms"].is_null();
-        let by_id = keys.iter().find(is_it);
-        let mut by_name = keys.iter().filter(is_called);
+        let (of_file, stored): (Vec<_>, Vec<_>) = keys.iter().partition(|key| is_of_file(key));
+        let is_it = |key: &&&Value| text(key, "id") == wanted;
+        let is_called = |key: &&&Value| text(key, "name") == wanted && key["revoked_ms"].is_null();
+        let by_id = stored.iter().find(is_it);
+        let mut by_name = stored.iter().filter(is_called);
         match (by_id, by_name.next(), by_name.next()) {
             (Some(key), ..) | (None, Some(key), None) => Ok(text(key, "id").to_owned()),
             (None, Some(_), Some(_)) => {
                 Err(format!("several keys are called `{wanted}`; name the id"))
             }
-            (None, None, _) => Err(format!("there is no key `{wanted}` in the store")),
+            (None, None, _) => match of_file.iter().find(is_it) {
+                Some(_) => Ok(wanted.to_owned()),
+                None => Err(format!("there is no key `{wanted}`: `magpie keys list` lists them")),
+            },
         }
     }
+}
+
+/// Whether a key stands in the configuration file.
+fn is_of_file(key: &Value) -> bool {
+    text(key, "origin") == "file"
 }
 
 fn text<'v>(value: &'v Value, name: &str) -> &'v str {
@@ -250,18 +264,23 @@ fn table(keys: &[Value]) -> String {
             let name = text(key, kind);
             (!name.is_empty()).then(|| format!("{kind} {name}"))
         });
-        let state = match (key["revoked_ms"].is_null(), &key["enabled"]) {
-            (false, _) => "revoked",
-            (true, Value::Bool(false)) => "disabled",
+        let state = match (key["revoked_ms"].is_null(), &key["enabled"], is_of_file(key)) {
+            (false, ..) => "revoked",
+            (true, Value::Bool(false), false) => "disabled",
+            (true, Value::Bool(false), true) => "in the file, disabled",
+            (true, _, true) => "in the file",
             _ => "",
+        };
+        let ends = match text(key, "last_four") {
+            "" => String::new(),
+            last_four => format!("…{last_four}"),
         };
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
-            "{:<30} {:<24} …{:<5} {:<20} {state}",
+            "{:<30} {:<24} {ends:<6} {:<20} {state}",
             text(key, "id"),
             text(key, "name"),
-            text(key, "last_four"),
             above.unwrap_or_default(),
         );
     }
@@ -277,6 +296,10 @@ impl Live for Elsewhere {
     fn file_group(&self, kind: Kind, id: &str) -> Option<GroupConfig> {
         let named = |(known, name, _): &&(Kind, String, GroupConfig)| *known == kind && name == id;
         self.0.callers.groups.iter().find(named).map(|(.., config)| config.clone())
+    }
+
+    fn file_keys(&self) -> Vec<KeyRecord> {
+        self.0.callers.keys.iter().map(file_key).collect()
     }
 
     fn standing(&self, _: Kind, _: &str) -> Option<Standing> {

@@ -185,3 +185,43 @@ fn the_old_text_of_a_key_works_on_for_the_overlap() {
     until(401, || ask(&magpie, &new, "ok"));
     assert_eq!(said(&magpie, &["list", "--json"]).matches("turning").count(), 1, "one key still");
 }
+
+#[test]
+fn the_keys_of_the_file_are_listed_without_their_texts() {
+    const CI: &str = "a-secret-of-the-file-9876";
+    let upstream = ScriptedUpstream::start();
+    let hash = "sha256:ca9ef9a3a63d954a79d5a58c67c382565a65af5c9c36d6f3a6fc06c1dd96a6f3";
+    let keys = format!(
+        "admin: {{ listen: \"127.0.0.1:0\" }}\nkeys:\n  - {{ name: ci, key: \"${{CI_KEY}}\", team: search, models: [up/ok] }}\n  \
+         - {{ name: \"nightly run\", hash: \"{hash}\", enabled: false }}\n"
+    );
+    let setup = Setup::of(&upstream.base_url()).and(&keys).env("CI_KEY", CI);
+    let say = |arguments: &[&str]| {
+        let output = setup.run(&[&["keys"], arguments].concat());
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(text).unwrap();
+        for secret in [CI, &CI[CI.len() - 4..], &hash[7..]] {
+            assert!(!text.contains(secret), "{arguments:?}: {text}");
+        }
+        (output.status.success(), text)
+    };
+    // Without a server, and before there is a store.
+    let (fine, list) = say(&["list"]);
+    assert!(fine, "{list}");
+    let line = |name: &str| list.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    assert!(line("ci").ends_with("team search          in the file"), "{list}");
+    assert!(line("nightly run").ends_with("in the file, disabled"), "{list}");
+    let (_, json) = say(&["list", "--json"]);
+    let listed: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(listed[1]["origin"], "file", "{json}");
+    let (_, shown) = say(&["show", "ci"]);
+    assert!(shown.contains("up/ok"), "{shown}");
+    for verb in ["revoke", "rotate"] {
+        let (fine, text) = say(&[verb, "ci"]);
+        assert!(!fine && text.contains("configuration file"), "{text}");
+    }
+    // One of the store by the same name is the one that can be changed.
+    assert!(say(&["new", "ci"]).0);
+    let (fine, revoked) = say(&["revoke", "ci"]);
+    assert!(fine && revoked.contains("(key_"), "{revoked}");
+}
