@@ -24,6 +24,8 @@ pub struct Fault {
 pub enum Code {
     /// No token, or none that is known. One answer for both.
     NoToken,
+    /// Too many unknown tokens came from this address.
+    TooManyTries,
     /// The role does not include this route.
     NotAllowed,
     /// The role does not include this field.
@@ -77,6 +79,7 @@ impl Code {
         type S = StatusCode;
         match self {
             Self::NoToken => (S::UNAUTHORIZED, "invalid_admin_token", ["Send an admin token: `Authorization: Bearer mat-...`. It was printed at the first start, or is what MAGPIE_ADMIN_TOKEN holds.", "请发送管理令牌：`Authorization: Bearer mat-...`。它在首次启动时打印，或由 MAGPIE_ADMIN_TOKEN 设定。"]),
+            Self::TooManyTries => (S::TOO_MANY_REQUESTS, "too_many_attempts", ["A right token has to wait as well.", "正确的令牌也需要等待。"]),
             Self::NotAllowed => (S::FORBIDDEN, "role_not_allowed", ["GET /admin/v1/me says what your role may do.", "GET /admin/v1/me 列出了您的角色可做的事。"]),
             Self::FieldNotAllowed => (S::FORBIDDEN, "field_not_allowed", ["An owner or admin can set it.", "可由 owner 或 admin 设置。"]),
             Self::BeyondGrant => (S::FORBIDDEN, "beyond_grant", ["Nobody can hand on more than the team or org above has.", "授予的权限不能超过上级团队或组织。"]),
@@ -118,6 +121,7 @@ impl Code {
         match self.status() {
             StatusCode::UNAUTHORIZED => "authentication_error",
             StatusCode::FORBIDDEN => "permission_error",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
             status if status.is_server_error() => "server_error",
             _ => "invalid_request_error",
         }

@@ -1,13 +1,14 @@
 //! The admin API, and the store of what it manages.
 //!
 //! What happens to a call, in the order of time: host, page and path (`access`); the token
-//! ([`auth`]); the route, and the [policy table](table) for it; only then query and body
+//! ([`auth`]), unless its address has sent too many wrong ones ([`door`]); the route, and the [policy table](table) for it; only then query and body
 //! ([`endpoint`]); the handler ([`api`]), on a blocking thread; the [store], the audit log with it;
 //! and after the commit what runs ([`live`]).
 
 mod access;
 pub mod api;
 pub mod auth;
+pub mod door;
 pub mod endpoint;
 pub mod fault;
 mod ids;
@@ -33,6 +34,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::auth::{Authorized, Caller};
+use crate::door::{Door, Peer};
 use crate::endpoint::Endpoint;
 use crate::fault::{Code, Fault, Language};
 use crate::live::Live;
@@ -99,6 +101,7 @@ pub(crate) struct Inner {
     pub(crate) hosts: Option<Vec<String>>,
     pub(crate) live: Arc<dyn Live>,
     pub(crate) reports: Arc<dyn Reports>,
+    door: Door,
     permits: Arc<Semaphore>,
 }
 
@@ -116,7 +119,8 @@ impl Console {
         let token = token.map(|token| pepper.digest(token.trim().as_bytes()));
         let store = Store::open(&path).map_err(StartError::Store)?;
         let permits = Arc::new(Semaphore::new(AT_ONCE));
-        let inner = Inner { store, pepper, token, hosts, live, reports, permits };
+        let door = Door::new();
+        let inner = Inner { store, pepper, token, hosts, live, reports, door, permits };
         let first =
             api::admins::first(&inner).map_err(|fault| StartError::FirstToken(fault.message))?;
         Ok((Self(Arc::new(inner)), first))
@@ -185,7 +189,8 @@ impl Console {
 /// nobody without a token learns what does.
 async fn guard(State(console): State<Console>, mut request: Request, next: Next) -> Response {
     let language = Language::of(request.headers());
-    let mut response = match enter(&console, request.headers(), request.uri().clone()).await {
+    let peer = request.extensions().get::<Peer>().copied();
+    let mut response = match enter(&console, request.headers(), request.uri().clone(), peer).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -200,10 +205,12 @@ async fn enter(
     console: &Console,
     headers: &http::HeaderMap,
     uri: http::Uri,
+    peer: Option<Peer>,
 ) -> Result<Caller, Fault> {
     access::admit(&uri, headers, console.0.hosts.as_deref())?;
     let (inner, headers) = (console.inner(), headers.clone());
-    console.blocking(move || Caller::identify(&inner, &headers)).await
+    let identify = move || inner.door.pass(peer, &headers, || Caller::identify(&inner, &headers));
+    console.blocking(identify).await
 }
 
 async fn nothing_here(request: Request) -> Response {

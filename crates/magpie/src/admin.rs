@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use console::door::Peer;
 use console::live::Live;
 use console::reports::Reports;
 use console::{Console, Options};
@@ -100,11 +101,12 @@ pub(crate) async fn serve(
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, from)) = listener.accept().await else {
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let (router, tls) = (router.clone(), tls.clone());
+        let router = router.clone().layer(axum::Extension(Peer(from.ip())));
+        let tls = tls.clone();
         tokio::spawn(async move {
             let _place = place;
             match tls {

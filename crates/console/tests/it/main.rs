@@ -4,6 +4,7 @@
 
 mod audit;
 mod canary;
+mod door;
 mod doors;
 mod fields;
 mod file_keys;

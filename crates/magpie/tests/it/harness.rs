@@ -277,11 +277,16 @@ impl Magpie {
 
     /// Reads from the admin API, as the owner; see [`Setup::with_admin`].
     pub(crate) fn admin(&self, path: &str) -> Reply {
+        self.admin_by(ADMIN_TOKEN, path)
+    }
+
+    /// The same with another token.
+    pub(crate) fn admin_by(&self, token: &str, path: &str) -> Reply {
         let (_, rest) = self.banner.split_once("admin API").unwrap();
         let (_, rest) = rest.split_once("://").unwrap();
         let (address, _) = rest.split_once('/').unwrap();
         let mut wire = Wire::connect(address.parse().unwrap());
-        let token = format!("Bearer {ADMIN_TOKEN}");
+        let token = format!("Bearer {token}");
         let path = format!("/admin/v1/{path}");
         wire.send(&request("GET", &path, &[("authorization", &token)], b""));
         wire.reply_to("GET")

@@ -432,3 +432,16 @@ fn no_secret_is_kept_or_told_anywhere() {
     // What was looked for would have been found: the digest's last four are kept.
     assert!(kept.iter().any(|(_, bytes)| bytes.windows(6).any(|window| window == b"stored")));
 }
+
+#[test]
+fn nobody_tries_admin_tokens_at_any_pace() {
+    let magpie = Setup::file("{}").with_admin().start();
+    for _ in 0..10 {
+        assert_eq!(magpie.admin("me").status(), 200);
+        magpie.admin_by("mat-not-this-one", "me").assert_error(401, "invalid_admin_token");
+    }
+    let reply = magpie.admin("me");
+    reply.assert_error(429, "too_many_attempts");
+    let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=6).contains(&wait), "{wait}");
+}
