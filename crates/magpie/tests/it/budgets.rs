@@ -319,3 +319,35 @@ fn alerts_are_told_once_each_in_the_log_and_to_the_webhook() {
     assert_eq!(settled(&magpie), 13);
     assert!(posted.recv_timeout(Duration::from_millis(300)).is_err(), "told again");
 }
+
+/// One webhook takes connections and never answers; the other's alerts do not wait for it.
+#[test]
+fn a_dead_webhook_delays_nobody_elses_alerts() {
+    let upstream = ScriptedUpstream::start();
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (hook, posted) = webhook();
+    let budget = |at: SocketAddr| {
+        format!(
+            "{{ amount: '$0.10', period: month, on_exhausted: alert, alerts: [10, 20, 30, 40, 50], \
+             webhook: 'http://{at}/hook' }}"
+        )
+    };
+    let keys = format!(
+        "keys: [{{ name: ci, key: '{KEY}', team: t, budget: {} }}]\nteams: {{ t: {{ budget: {} }} }}\n{PRICES}",
+        budget(dead.local_addr().unwrap()),
+        budget(hook),
+    );
+    let magpie = Setup::of(&upstream.base_url()).and(&keys).start();
+    let begun = Instant::now();
+    for _ in 0..5 {
+        assert_eq!(ask(&magpie, "up/ok").status(), 200);
+    }
+    for percent in [10, 20, 30, 40, 50] {
+        let told = posted.recv_timeout(PATIENCE).expect("an alert is posted");
+        assert_eq!(told["percent"], percent, "in their order: {told}");
+        assert_eq!(told["holder"]["kind"], "team");
+    }
+    // The first was told to come again, a second later.
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}, as long as a dead one is waited for");
+}
