@@ -1,6 +1,7 @@
 //! Reading the file: every problem at once, each with its place and a hint.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 
 use serde::de::IgnoredAny;
 use serde_saphyr::{Error, PropertySyntax};
@@ -38,7 +39,7 @@ pub fn load(text: &str, environment: &Environment) -> Result<Config, Vec<Problem
                 if is_yaml && is_syntax(&fault) {
                     break;
                 }
-                let problem = describe(&fault);
+                let problem = told(&fault, &lines, environment);
                 let line = usize::try_from(problem.place.line).unwrap_or(0);
                 // Nor is an entry that lost all its members and reads as null.
                 if !next_entry(&original, line).is_some_and(|next| blanked.contains(&next)) {
@@ -108,11 +109,16 @@ fn next_entry(lines: &[&str], line: usize) -> Option<usize> {
 /// under it, the items of its list, the rest of its brackets. Says which lines it took; none if
 /// they cannot be told from what stays.
 fn blank(lines: &mut [&str], line: usize) -> Vec<usize> {
-    let Some(first) = line.checked_sub(1).filter(|index| *index < lines.len()) else {
-        return Vec::new();
-    };
+    let Some(entry) = entry(lines, line) else { return Vec::new() };
+    lines[entry.clone()].fill("");
+    entry.map(|index| index + 1).collect()
+}
+
+/// The entry that begins on `line`, by the indexes of its lines.
+fn entry(lines: &[&str], line: usize) -> Option<Range<usize>> {
+    let first = line.checked_sub(1).filter(|index| *index < lines.len())?;
     if lines[first].trim().is_empty() {
-        return Vec::new();
+        return None;
     }
     let indent = |text: &str| text.len() - text.trim_start().len();
     let is_item = |text: &str| text.trim_start().starts_with('-');
@@ -131,11 +137,85 @@ fn blank(lines: &mut [&str], line: usize) -> Vec<usize> {
         open += text.matches(['[', '{']).count() as i64 - text.matches([']', '}']).count() as i64;
         end = index + 1;
     }
-    if open != 0 {
-        return Vec::new();
+    (open == 0).then_some(first..end)
+}
+
+/// What the reader says where a value from the environment could be in its words: as good as
+/// nothing, for all that stands beside one, too.
+const HIDDEN: [&str; 4] = [
+    "invalid interpolated scalar value",
+    "an interpolated value",
+    "an interpolated variant",
+    "an interpolated field",
+];
+
+/// The problem in words. Beside a reference the reader hides what is wrong, and it takes every `$`
+/// for one: so such an entry is read once more as it is written, in which nothing needs hiding.
+fn told(fault: &Error, lines: &[&str], environment: &Environment) -> Problem {
+    let problem = describe(fault);
+    let line = usize::try_from(problem.place.line).unwrap_or(0);
+    let Some(entry) = entry(lines, line) else { return problem };
+    let written = lines[entry.clone()].join("\n");
+    let is_hidden = HIDDEN.iter().any(|words| problem.message.contains(words));
+    if !(is_hidden || written.contains('$')) || is_syntax(fault) || is_of_reference(fault) {
+        return problem;
     }
-    lines[first..end].fill("");
-    (first + 1..=end).collect()
+    // Elsewhere the values count: what is wrong without them is not this entry's problem.
+    let text = lines.iter().enumerate().map(|(index, line)| match entry.contains(&index) {
+        true => (*line).to_owned(),
+        false => in_place(line, environment),
+    });
+    let text: Vec<String> = text.collect();
+    let options = serde_saphyr::options! { with_snippet: false };
+    if let Err(plain) = serde_saphyr::from_str_with_options::<Config>(&text.join("\n"), options) {
+        let plain = describe(&plain);
+        // What speaks of a reference may be wrong about what it stands for.
+        if plain.place == problem.place && !plain.message.contains("${") {
+            return plain;
+        }
+    }
+    if is_hidden { hidden(problem.place, &written) } else { problem }
+}
+
+/// Whether a reference itself is at fault.
+fn is_of_reference(fault: &Error) -> bool {
+    let fault = fault.without_snippet();
+    matches!(fault, Error::PropertyRequiredButUnset { .. } | Error::InvalidPropertyName { .. })
+}
+
+/// The line with values in the place of references to them, as far as an option could need them to
+/// be read: numbers, amounts, dates. A text will do as it is, and a secret is a text.
+fn in_place(line: &str, environment: &Environment) -> String {
+    const LONGEST: usize = 12;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._/-".contains(c);
+    let is_number = |value: &str| {
+        value.len() <= LONGEST
+            && value.starts_with(|first: char| first.is_ascii_digit())
+            && value.chars().all(is_plain)
+    };
+    let mut out = line.to_owned();
+    for (name, value) in environment.iter().filter(|_| line.contains("${")) {
+        if is_number(value) || matches!(&**value, "true" | "false") {
+            out = out.replace(&format!("${{{name}}}"), value);
+        }
+    }
+    out
+}
+
+/// The problem of an entry of which nothing more can be said without telling what is in the
+/// environment.
+fn hidden(place: Place, written: &str) -> Problem {
+    let named = written.split("${").skip(1).filter_map(|rest| rest.split_once('}'));
+    let names: BTreeSet<String> = named.map(|(name, _)| format!("${{{name}}}")).collect();
+    let message = match names.is_empty() {
+        true => String::from("a value here is not what it has to be"),
+        false => {
+            let names = names.into_iter().collect::<Vec<_>>().join(", ");
+            format!("{names}, or a value beside it, is not what it has to be here")
+        }
+    };
+    let hint = "values of the environment are not shown; write one out to see what is wrong";
+    Problem::new(place, message, hint)
 }
 
 /// Whether the text is no YAML at all, so that reading on makes no sense.
@@ -157,11 +237,11 @@ fn describe(fault: &Error) -> Problem {
                 Some(name) => format!("did you mean `{name}`?"),
                 None => format!("known here: {}", expected.join(", ")),
             };
-            Problem::new(place, format!("unknown option `{field}`"), hint)
+            Problem::new(place, format!("unknown option `{}`", shown(field)), hint)
         }
         Error::SerdeUnknownVariant { variant, expected, .. } => Problem::new(
             place,
-            format!("`{variant}` is not a value of this option"),
+            format!("`{}` is not a value of this option", shown(variant)),
             format!("one of: {}", expected.join(", ")),
         ),
         Error::PropertyRequiredButUnset { name, .. } => Problem::new(
@@ -184,6 +264,12 @@ fn describe(fault: &Error) -> Problem {
         Error::InvalidScalar { ty, .. } => wrong_kind(place, ty),
         other => Problem { place, message: first_line(&other.to_string()), hint: None },
     }
+}
+
+/// A text of the file on one line, and not all of it if it is long.
+fn shown(text: &str) -> String {
+    const LONGEST: usize = 100;
+    text.replace(char::is_control, " ").chars().take(LONGEST).collect()
 }
 
 /// A value of a wrong kind; `wanted` is the reader's word for the right one.

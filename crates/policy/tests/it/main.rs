@@ -16,6 +16,7 @@ mod directory;
 mod discovery;
 mod edits;
 mod given;
+mod hidden_problems;
 mod https;
 mod limits;
 mod limits_at_once;
