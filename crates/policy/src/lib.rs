@@ -9,6 +9,7 @@ mod build;
 pub mod config;
 pub mod directory;
 mod edits;
+pub mod health;
 pub mod jwt;
 pub mod key;
 pub mod limit;

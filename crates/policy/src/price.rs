@@ -234,6 +234,17 @@ impl Price {
         Charge::of(self.currency, counts.iter().filter_map(line).collect())
     }
 
+    /// What an answer of so many tokens costs at this time (Unix, in milliseconds), if no cache had
+    /// any of them: to compare prices by.
+    #[must_use]
+    pub fn estimate(&self, input_tokens: u64, output_tokens: u64, at_ms: u64) -> Money {
+        let rates = self.rates(input_tokens, at_ms);
+        let product = |count: u64, rate: u64| u128::from(count) * u128::from(rate);
+        let input = product(input_tokens, rates.input);
+        let tokens = input.saturating_add(product(output_tokens, rates.output));
+        rounded(tokens.saturating_add(u128::from(self.request)), self.currency)
+    }
+
     /// The most that one answer can cost, whenever it ends, if it takes at most so many input and
     /// output tokens: every token counts as of the dearest kind, in the dearest tier within reach.
     /// Images made are not in it.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
 
 mod base_urls;
+mod breaker;
 mod budget_periods;
 mod budget_shares;
 mod budgets;
@@ -18,6 +19,7 @@ mod edits;
 mod given;
 mod hidden_problems;
 mod https;
+mod leases;
 mod limits;
 mod limits_at_once;
 mod limits_config;
@@ -29,6 +31,7 @@ mod nearest;
 mod provider_problems;
 mod providers;
 mod references;
+mod retries;
 mod routing;
 mod routing_properties;
 mod secrets;

@@ -1,0 +1,71 @@
+//! What is known of targets, kept over reloads: it belongs to the provider and the upstream model,
+//! not to the configuration that names them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::bench::{Bench, Credentials};
+use super::retry::RetryBudget;
+use super::{Live, TargetHealth};
+
+/// Targets, credentials and budgets that are kept, each. Beyond them, those that no snapshot holds
+/// are forgotten; if all are held, the newcomers are not kept over a reload.
+pub const MOST_KEPT: usize = 4_096;
+
+/// The health of everything. Looked up when a plan is made, never for each request.
+#[derive(Default)]
+pub struct Health {
+    targets: Kept<TargetHealth>,
+    benches: Kept<Bench>,
+    budgets: Kept<RetryBudget>,
+}
+
+impl Health {
+    /// What is known of a target, with the bench of each credential. `credentials` are marks that
+    /// tell them apart (never the credentials themselves), in the provider's order.
+    #[must_use]
+    pub fn live(&self, provider: &str, model: &str, credentials: &[&str]) -> Arc<Live> {
+        let bench = |mark: &&str| self.benches.get(&format!("{provider}\0{model}\0{mark}"));
+        Arc::new(Live {
+            health: self.targets.get(&format!("{provider}\0{model}")),
+            credentials: Credentials::new(credentials.iter().map(bench)),
+        })
+    }
+
+    /// The retry budget of a model.
+    #[must_use]
+    pub fn budget(&self, model: &str) -> Arc<RetryBudget> {
+        self.budgets.get(model)
+    }
+
+    /// How many targets are known.
+    #[must_use]
+    pub fn known_targets(&self) -> usize {
+        self.targets.len()
+    }
+}
+
+/// Things by name, within the bound.
+#[derive(Default)]
+struct Kept<T>(Mutex<HashMap<Box<str>, Arc<T>>>);
+
+impl<T: Default> Kept<T> {
+    fn get(&self, name: &str) -> Arc<T> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = kept.get(name) {
+            return Arc::clone(known);
+        }
+        if kept.len() >= MOST_KEPT {
+            kept.retain(|_, known| Arc::strong_count(known) > 1);
+        }
+        let made = Arc::<T>::default();
+        if kept.len() < MOST_KEPT {
+            kept.insert(name.into(), Arc::clone(&made));
+        }
+        made
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
