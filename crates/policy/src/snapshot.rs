@@ -315,9 +315,10 @@ impl Snapshot {
     #[must_use]
     pub fn direct(&self, provider: &Arc<Provider>, model: &str) -> Arc<Route> {
         let mut route = Route::plain(provider, model);
-        if !model.is_empty() {
-            route.holders.extend(self.behind_wildcards(provider, model));
+        if model.is_empty() {
+            return Arc::new(route);
         }
+        route.holders.extend(self.behind_wildcards(provider, model));
         Arc::new(self.with_namesakes(route))
     }
 
