@@ -11,6 +11,7 @@ use http::HeaderValue;
 
 use crate::config::{At, Config};
 use crate::directory::Holder;
+use crate::health::Health;
 use crate::load::Environment;
 use crate::price::Overrides;
 use crate::problem::{Place, Problem};
@@ -69,7 +70,8 @@ pub fn build_beside(
     let limits = builder.limits(config);
     let clocks = builder.clocks(Clocks::default(), &config.timeouts);
     let providers = builder.providers(config, clocks);
-    let models = builder.models(config, &providers);
+    let health = Arc::new(Health::default());
+    let models = builder.models(config, &providers, &health);
     if models.default.is_none() {
         builder.problem(Place::NONE, "nothing is served by default", "add models.default");
     }
@@ -90,6 +92,7 @@ pub fn build_beside(
         default,
         listed,
         plain: ArcSwap::default(),
+        health,
         keyless,
         exchange: Arc::new(config.exchange.clone()),
         callers,

@@ -4,12 +4,10 @@
 //! reference page are generated from them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 use providers::{Auth, Edits, ErrorRule, Headers, Http, StreamUsage, Timeouts};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 
 use crate::budget::Budgets;
@@ -22,9 +20,11 @@ use crate::problem::Place;
 use crate::rules::RuleConfig;
 
 mod callers;
+mod model;
 mod tls;
 
 pub use callers::{AdminConfig, KeyConfig, KeySecret, LedgerConfig, OrgConfig, Sync, TeamConfig};
+pub use model::ModelConfig;
 pub use tls::{AcmeChallenge, AcmeConfig, ClientAuth, TlsConfig};
 
 /// A value and where it stands in the file.
@@ -182,6 +182,10 @@ pub struct ProviderConfig {
     /// Upstream model ids to list, in place of the profile's.
     #[schemars(extend("x-example" = ["ernie-4.5-turbo-128k"]))]
     pub models: Option<Vec<String>>,
+    /// Where its requests end up, for models that may not leave a region: `cn`, `intl`, `local`,
+    /// `private`, or a word of your own.
+    #[schemars(extend("x-example" = "cn"))]
+    pub region: Option<String>,
     /// Edits to every chat and completion request to this provider, in place of the profile's.
     pub request: Option<At<Edits>>,
     /// Whether its streams may be asked for token counts: `on_request` or `never_ask`.
@@ -198,83 +202,6 @@ pub struct ProviderConfig {
     /// How much money per period, of all callers together.
     #[schemars(extend("x-example" = "¥1000/month"))]
     pub budget: Option<Budgets>,
-}
-
-/// A model: where a public name goes. The short form is the target alone.
-#[derive(Debug, Clone, Default, PartialEq, JsonSchema)]
-#[schemars(schema_with = "model_schema")]
-pub struct ModelConfig {
-    /// `provider/upstream-model`.
-    pub target: At<String>,
-    /// Edits to chat and completion requests; they come before the provider's.
-    pub edits: At<Edits>,
-    /// Clocks that differ from the provider's.
-    pub timeouts: At<Timeouts>,
-    /// How much per time, of all callers together.
-    pub limits: Option<LimitsMap>,
-    /// How much money per period, of all callers together.
-    pub budget: Option<Budgets>,
-}
-
-/// The long form of a model.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-struct LongModel {
-    /// `provider/upstream-model`.
-    #[schemars(extend("x-example" = "xinghe/ernie-4.5-turbo-128k"))]
-    target: At<String>,
-    /// Fill what the client left out; never override it.
-    #[schemars(extend("x-example" = {"temperature": 0.6}))]
-    defaults: At<BTreeMap<String, serde_json::Value>>,
-    /// Set whatever the client sent.
-    #[schemars(extend("x-example" = {"user": "lab"}))]
-    force: At<BTreeMap<String, serde_json::Value>>,
-    /// Remove from the request.
-    #[schemars(extend("x-example" = ["logit_bias"]))]
-    drop: Vec<String>,
-    /// Clocks that differ from the provider's.
-    timeouts: At<Timeouts>,
-    /// How much per time, of all callers together.
-    #[schemars(extend("x-example" = {"tpm": "1M"}))]
-    limits: Option<LimitsMap>,
-    /// How much money per period, of all callers together.
-    #[schemars(extend("x-example" = "$100/month"))]
-    budget: Option<Budgets>,
-}
-
-impl<'de> Deserialize<'de> for ModelConfig {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(EitherForm)
-    }
-}
-
-struct EitherForm;
-
-impl<'de> Visitor<'de> for EitherForm {
-    type Value = ModelConfig;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("`provider/model`, or a mapping with `target`")
-    }
-
-    fn visit_str<E>(self, target: &str) -> Result<ModelConfig, E> {
-        let target = At { value: target.to_owned(), place: Place::NONE };
-        Ok(ModelConfig { target, ..ModelConfig::default() })
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ModelConfig, A::Error> {
-        let long = LongModel::deserialize(MapAccessDeserializer::new(map))?;
-        let place = long.force.place.max(long.defaults.place);
-        let edits =
-            Edits { defaults: long.defaults.value, force: long.force.value, drop: long.drop };
-        Ok(ModelConfig {
-            target: long.target,
-            edits: At { value: edits, place },
-            timeouts: long.timeouts,
-            limits: long.limits,
-            budget: long.budget,
-        })
-    }
 }
 
 /// Bounds on what a client may send.
@@ -338,17 +265,6 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
-}
-
-fn model_schema(generator: &mut SchemaGenerator) -> Schema {
-    let long = generator.subschema_for::<LongModel>();
-    schemars::json_schema!({
-        "description": "A model: where a public name goes. The short form is the target alone.",
-        "anyOf": [
-            { "type": "string", "description": "`provider/upstream-model`" },
-            long,
-        ]
-    })
 }
 
 /// The JSON Schema of the configuration.

@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub use config::LimitsMap;
+pub(crate) use config::{Count, tokens};
 
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;

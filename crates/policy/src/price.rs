@@ -17,7 +17,7 @@ use wire::Usage;
 pub use book::{ModelLimits, Overrides, PriceBook};
 pub use config::{OffPeakConfig, PriceConfig, TierConfig, WindowConfig};
 pub use week::Day;
-use week::Week;
+pub(crate) use week::Week;
 
 use crate::money::{Currency, Money, scaled};
 

@@ -12,9 +12,11 @@ use http::HeaderValue;
 use crate::config::{KeyConfig, LedgerConfig, LogFormat};
 use crate::directory::{GroupConfig, Holder, Kind};
 use crate::edits::EditPlan;
+use crate::health::Health;
 use crate::jwt::Issuer;
 use crate::money::Exchange;
 use crate::names::{Pattern, nearest};
+use crate::plan::{Draft, Plan, Spot};
 use crate::price::{ModelLimits, Price};
 use crate::provider::{Clocks, Provider};
 use crate::rules::Rule;
@@ -34,13 +36,15 @@ pub struct Snapshot {
     pub providers: Vec<Arc<Provider>>,
     /// What the owner should know, though it stops nothing.
     pub warnings: Vec<String>,
-    pub(crate) exact: HashMap<Box<str>, Arc<Route>>,
+    pub(crate) exact: HashMap<Box<str>, Arc<Plan>>,
     pub(crate) wildcards: Vec<Wildcard>,
     pub(crate) default: Arc<Route>,
     /// What `GET /v1/models` lists: id and provider.
     pub(crate) listed: Vec<(String, Arc<str>)>,
-    /// Routes to models that are named by their provider, as they were asked for.
-    pub(crate) plain: ArcSwap<HashMap<Box<str>, Arc<Route>>>,
+    /// Plans of models that have no name of their own, as they were asked for.
+    pub(crate) plain: ArcSwap<HashMap<Box<str>, Arc<Plan>>>,
+    /// How the targets are. Goes on over reloads.
+    pub(crate) health: Arc<Health>,
     /// Who is served without a key.
     pub keyless: Keyless,
     /// What currencies are worth in each other.
@@ -55,8 +59,8 @@ pub struct Snapshot {
     pub(crate) holders: Vec<Arc<Holder>>,
 }
 
-/// Routes that are remembered. Beyond them, each request makes its own.
-const PLAIN_ROUTES: usize = 1024;
+/// Plans that are remembered. Beyond them, each request makes its own.
+const PLAIN_PLANS: usize = 1024;
 
 /// Who is served without a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,12 +217,53 @@ impl Route {
 /// A wildcard model.
 pub(crate) struct Wildcard {
     pub(crate) pattern: Pattern,
-    pub(crate) provider: Arc<Provider>,
-    /// The target, whose star is filled in.
-    pub(crate) target: Pattern,
+    /// The upstream models, whose stars are filled in.
+    pub(crate) targets: Vec<Pattern>,
+    pub(crate) model: Planned,
+}
+
+impl Wildcard {
+    /// Each target: its provider, what that calls the model, and what applies there.
+    fn ways(&self) -> impl Iterator<Item = (&Spot, &Pattern, &Way)> {
+        let spots = self.model.draft.spots().iter();
+        let named = spots.zip(&self.targets).zip(&self.model.ways);
+        named.map(|((spot, target), way)| (spot, target, way))
+    }
+}
+
+/// A model of the file, from which its plan is made.
+pub(crate) struct Planned {
+    pub(crate) name: Box<str>,
+    pub(crate) draft: Draft,
+    /// One for each target of the draft.
+    pub(crate) ways: Vec<Way>,
+    pub(crate) exchange: Arc<Exchange>,
+}
+
+/// What of a model applies to one of its targets.
+pub(crate) struct Way {
     pub(crate) edits: Arc<EditPlan>,
     pub(crate) clocks: Clocks,
     pub(crate) holder: Option<Arc<Holder>>,
+}
+
+impl Planned {
+    /// The plan, where `upstream` says what the provider of each target calls the model.
+    pub(crate) fn plan(
+        &self,
+        name: &str,
+        upstream: impl Fn(usize) -> String,
+        finish: impl Fn(Route) -> Route,
+        health: &Health,
+    ) -> Option<Plan> {
+        let route = |index: usize, spot: &Spot| {
+            let way = self.ways.get(index)?;
+            let edits = Arc::clone(&way.edits);
+            let route = Route::new(&spot.provider, &upstream(index), edits, way.clocks);
+            Some(Arc::new(finish(route.held_by(way.holder.as_ref()))))
+        };
+        self.draft.plan(name, route, &self.exchange, health)
+    }
 }
 
 /// Nobody serves this model.
@@ -229,29 +274,31 @@ pub struct UnknownModel {
 }
 
 impl Snapshot {
-    /// Where a request for `model` goes. An exact name counts before a wildcard (the one with more
-    /// letters first), that before `provider/model`, that before a bare name that a provider
-    /// lists. Empty and `default` are the default model.
+    /// The plan of a model. An exact name counts before a wildcard (the one with more letters
+    /// first), that before `provider/model`, that before a bare name that a provider lists. Empty
+    /// and `default` are the default model.
+    ///
+    /// # Errors
+    /// [`UnknownModel`] with the nearest names.
+    pub fn plan(&self, model: &str) -> Result<Arc<Plan>, UnknownModel> {
+        let default = || self.exact.get("default").filter(|_| model.is_empty());
+        if let Some(plan) = self.exact.get(model).or_else(default) {
+            return Ok(Arc::clone(plan));
+        }
+        if let Some(plan) = self.plain.load().get(model) {
+            return Ok(Arc::clone(plan));
+        }
+        let plan = self.made(model).ok_or_else(|| self.unknown(model))?;
+        self.remember(model, &plan);
+        Ok(plan)
+    }
+
+    /// Where a request for `model` goes first: the first target of its [plan](Self::plan).
     ///
     /// # Errors
     /// [`UnknownModel`] with the nearest names.
     pub fn route(&self, model: &str) -> Result<Arc<Route>, UnknownModel> {
-        if let Some(route) = self.exact.get(model) {
-            return Ok(Arc::clone(route));
-        }
-        if model.is_empty() || model == "default" {
-            return Ok(Arc::clone(&self.default));
-        }
-        if let Some(route) = self.plain.load().get(model) {
-            return Ok(Arc::clone(route));
-        }
-        let route = self
-            .wildcard(model)
-            .or_else(|| self.qualified(model))
-            .or_else(|| self.bare(model))
-            .ok_or_else(|| self.unknown(model))?;
-        self.remember(model, &route);
-        Ok(route)
+        Ok(Arc::clone(self.plan(model)?.first_route()))
     }
 
     /// Lets the limits of models hold for the default as well, where the file does not name one.
@@ -261,19 +308,49 @@ impl Snapshot {
         }
     }
 
-    /// Keeps a route that was made for a name, as long as there is room.
-    fn remember(&self, model: &str, route: &Arc<Route>) {
+    /// The plan of a route that has none of its own.
+    #[must_use]
+    pub fn plan_of(&self, model: &str, route: Arc<Route>) -> Plan {
+        Plan::single(model, route, &self.health)
+    }
+
+    /// How the targets are.
+    #[must_use]
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// The plan of a model without a name of its own.
+    fn made(&self, model: &str) -> Option<Arc<Plan>> {
+        if model.is_empty() || model == "default" {
+            return Some(Arc::new(self.plan_of("default", Arc::clone(&self.default))));
+        }
+        if let Some(plan) = self.wildcard(model) {
+            return Some(Arc::new(plan));
+        }
+        let route = self.qualified(model).or_else(|| self.bare(model))?;
+        Some(Arc::new(self.plan_of(model, route)))
+    }
+
+    /// Keeps a plan that was made for a name, as long as there is room.
+    fn remember(&self, model: &str, plan: &Arc<Plan>) {
         let known = self.plain.load();
-        if known.len() < PLAIN_ROUTES {
+        if known.len() < PLAIN_PLANS {
             let mut more = HashMap::clone(&known);
-            more.insert(model.into(), Arc::clone(route));
+            more.insert(model.into(), Arc::clone(plan));
             // Two at once lose one of the two: it is made again.
             self.plain.store(Arc::new(more));
         }
     }
 
-    /// Takes over what was used of the limits and budgets that were there before.
+    /// Takes over what was used of the limits and budgets that were there before, and what is known
+    /// of targets that stay.
     pub fn inherit(&mut self, before: &Self) {
+        self.health = Arc::clone(&before.health);
+        for plan in self.exact.values_mut() {
+            *plan = Arc::new(plan.known_by(&self.health));
+        }
+        self.plain.store(Arc::default());
         for rule in &mut self.rules {
             rule.inherit(&before.rules);
         }
@@ -325,7 +402,8 @@ impl Snapshot {
     /// Adds the limits and budgets of the models that the file sends to the same place, so that
     /// nobody avoids them under a name that the file does not spell out.
     fn with_namesakes(&self, mut route: Route) -> Route {
-        let same = self.exact.values().filter(|known| {
+        let routes = self.exact.values().flat_map(|plan| plan.targets()).map(|to| &to.route);
+        let same = routes.filter(|known| {
             known.holders.len() > usize::from(known.provider.holder.is_some())
                 && known.goes_to(&route.provider, &route.upstream_model)
         });
@@ -340,17 +418,22 @@ impl Snapshot {
 
     /// The limits and budgets of the wildcards that would send some name to this model.
     fn behind_wildcards(&self, provider: &Provider, model: &str) -> Vec<Arc<Holder>> {
-        let held = self.wildcards.iter().filter_map(|wildcard| {
-            let holder = wildcard.holder.as_ref()?;
-            let star = wildcard.target.matched(model)?;
-            let name = wildcard.pattern.filled(star);
-            let first = self.wildcards.iter().find(|any| any.pattern.matched(&name).is_some())?;
-            let leads_here = wildcard.provider.id == provider.id
-                && !self.exact.contains_key(&*name)
-                && std::ptr::eq(first, wildcard);
-            leads_here.then(|| Arc::clone(holder))
-        });
-        held.collect()
+        self.wildcards
+            .iter()
+            .flat_map(|wildcard| {
+                wildcard.ways().filter_map(move |(spot, target, way)| {
+                    let holder = way.holder.as_ref().filter(|_| spot.provider.id == provider.id)?;
+                    let name = wildcard.pattern.filled(target.matched(model)?);
+                    self.leads_to(wildcard, &name).then(|| Arc::clone(holder))
+                })
+            })
+            .collect()
+    }
+
+    /// Whether a name is taken for this wildcard.
+    fn leads_to(&self, wildcard: &Wildcard, name: &str) -> bool {
+        let first = self.wildcards.iter().find(|any| any.pattern.matched(name).is_some());
+        !self.exact.contains_key(name) && first.is_some_and(|first| std::ptr::eq(first, wildcard))
     }
 
     /// What can be asked for by name: model and provider.
@@ -365,14 +448,12 @@ impl Snapshot {
         &self.default
     }
 
-    fn wildcard(&self, model: &str) -> Option<Arc<Route>> {
+    fn wildcard(&self, model: &str) -> Option<Plan> {
         self.wildcards.iter().find_map(|wildcard| {
             let star = wildcard.pattern.matched(model)?;
-            let upstream = wildcard.target.filled(star);
-            let edits = Arc::clone(&wildcard.edits);
-            let route = Route::new(&wildcard.provider, &upstream, edits, wildcard.clocks);
-            let route = route.held_by(wildcard.holder.as_ref());
-            Some(Arc::new(self.with_namesakes(route)))
+            let upstream = |index: usize| wildcard.targets[index].filled(star);
+            let finish = |route| self.with_namesakes(route);
+            wildcard.model.plan(&wildcard.model.name, upstream, finish, &self.health)
         })
     }
 

@@ -7,12 +7,17 @@ use super::{Builder, callers};
 use crate::config::{At, Config, ModelConfig};
 use crate::directory::Kind;
 use crate::edits::{self, EditPlan};
+use crate::health::Health;
+use crate::money::Money;
 use crate::names::{Pattern, nearest};
+use crate::plan::{Draft, Plan, Spot};
+use crate::problem::Place;
 use crate::provider::Provider;
-use crate::snapshot::{Route, Wildcard};
+use crate::snapshot::{Planned, Route, Way, Wildcard};
 
+#[derive(Default)]
 pub(super) struct Models {
-    pub(super) exact: HashMap<Box<str>, Arc<Route>>,
+    pub(super) exact: HashMap<Box<str>, Arc<Plan>>,
     pub(super) wildcards: Vec<Wildcard>,
     pub(super) default: Option<Arc<Route>>,
     /// Names in the order of the file, for the list.
@@ -26,71 +31,131 @@ impl Builder<'_> {
         }
     }
 
-    pub(super) fn models(&mut self, config: &Config, providers: &[Arc<Provider>]) -> Models {
-        let mut exact = HashMap::new();
-        let mut wildcards = Vec::new();
-        let mut names = Vec::new();
+    pub(super) fn models(
+        &mut self,
+        config: &Config,
+        providers: &[Arc<Provider>],
+        health: &Health,
+    ) -> Models {
+        let mut models = Models::default();
+        let exchange = Arc::new(config.exchange.clone());
         for (name, written) in &config.models {
-            let Some((provider, target)) = self.target(written, config, providers) else {
-                continue;
-            };
+            let Some(draft) = self.draft(written, config, providers) else { continue };
             self.checked_edits(&written.value.edits);
-            let edits = EditPlan::compile(&written.value.edits.value).over(&provider.edits);
-            let edits = Arc::new(edits);
-            let clocks = self.clocks(provider.clocks, &written.value.timeouts);
             let (limits, budget) = (written.value.limits.as_ref(), written.value.budget.as_ref());
             let holder = callers::holder(Kind::Model, name, limits, budget);
             self.holders.extend(holder.clone());
-            match (Pattern::parse(name), Pattern::parse(&target)) {
-                (Some(pattern), Some(target)) => {
-                    wildcards.push(Wildcard { pattern, provider, target, edits, clocks, holder });
-                }
-                (None, None) if !name.contains('*') => {
-                    names.push((name.clone(), Arc::clone(&provider.id)));
-                    let route =
-                        Route::new(&provider, &target, edits, clocks).held_by(holder.as_ref());
-                    exact.insert(name.as_str().into(), Arc::new(route));
-                }
-                _ => self.problem(
-                    written.place,
-                    format!("`{name}` and its target `{target}` must hold one * each, or none"),
-                    "for example  \"gpt-*\": openai/gpt-*",
-                ),
-            }
+            let edits = EditPlan::compile(&written.value.edits.value);
+            let ways = draft.spots.iter().map(|spot| {
+                let clocks = self.clocks(spot.provider.clocks, &written.value.timeouts);
+                let edits = Arc::new(edits.clone().over(&spot.provider.edits));
+                Way { edits, clocks, holder: holder.clone() }
+            });
+            let ways = ways.collect();
+            let model = Planned {
+                name: name.as_str().into(),
+                draft,
+                ways,
+                exchange: Arc::clone(&exchange),
+            };
+            self.place(model, written.place, &mut models, health);
         }
-        wildcards.sort_by_key(|wildcard| std::cmp::Reverse(wildcard.pattern.weight()));
-        let default = exact.get("default").cloned().or_else(|| default_route(providers));
-        Models { exact, wildcards, default, names }
+        models.wildcards.sort_by_key(|wildcard| std::cmp::Reverse(wildcard.pattern.weight()));
+        let default = models.exact.get("default").map(|plan| Arc::clone(plan.first_route()));
+        models.default = default.or_else(|| default_route(providers));
+        models
     }
 
-    fn target(
+    /// Puts a model among the exact names or the wildcards.
+    fn place(&mut self, model: Planned, place: Place, models: &mut Models, health: &Health) {
+        let name = model.name.to_string();
+        let stars = model.draft.spots.iter().map(|spot| Pattern::parse(&spot.model));
+        let stars: Vec<Option<Pattern>> = stars.collect();
+        match Pattern::parse(&name) {
+            Some(pattern) if stars.iter().all(Option::is_some) => {
+                let targets = stars.into_iter().flatten().collect();
+                models.wildcards.push(Wildcard { pattern, targets, model });
+            }
+            None if stars.iter().all(Option::is_none) && !name.contains('*') => {
+                self.check_prices(&name, &model);
+                let upstream = |index: usize| model.draft.spots[index].model.clone();
+                let Some(plan) = model.plan(&name, upstream, |route| route, health) else { return };
+                models.names.push((name.clone(), Arc::clone(&plan.first_route().provider.id)));
+                models.exact.insert(name.into(), Arc::new(plan));
+            }
+            pattern => {
+                let is_wrong = |star: &Option<Pattern>| star.is_some() != pattern.is_some();
+                let wrong = stars.iter().position(is_wrong).unwrap_or(0);
+                let target = model.draft.spots.get(wrong).map_or("", |spot| &spot.model);
+                self.problem(
+                    place,
+                    format!("`{name}` and its target `{target}` must hold one * each, or none"),
+                    "for example  \"gpt-*\": openai/gpt-*",
+                );
+            }
+        }
+    }
+
+    /// A choice by price needs prices that can be compared: the owner should know which cannot.
+    fn check_prices(&mut self, name: &str, model: &Planned) {
+        if !model.draft.compares_prices() {
+            return;
+        }
+        let mut first = None;
+        for Spot { provider, model: upstream } in &model.draft.spots {
+            let target = format!("{}/{upstream}", provider.id);
+            let Some(price) = provider.price(upstream) else {
+                let told = format!("model {name}: no price of {target} is known, so it comes last");
+                self.warnings.push(told);
+                continue;
+            };
+            let (currency, first) = (price.currency(), *first.get_or_insert(price.currency()));
+            let one = Money { nanos: 1, currency };
+            if model.exchange.convert(one, first).is_none() {
+                self.warnings.push(format!(
+                    "model {name}: {target} has its price in {}, and `exchange` does not say what \
+                     that is in {}, so it comes last",
+                    currency.code(),
+                    first.code(),
+                ));
+            }
+        }
+    }
+
+    fn draft(
         &mut self,
         written: &At<ModelConfig>,
         config: &Config,
         providers: &[Arc<Provider>],
-    ) -> Option<(Arc<Provider>, String)> {
-        let target = &written.value.target.value;
-        let place = written.value.target.place.max(written.place);
-        let Some((id, model)) = target.split_once('/').filter(|(_, model)| !model.is_empty())
-        else {
-            self.problem(place, format!("`{target}` is no target"), "write provider/model");
-            return None;
-        };
-        let Some(provider) = providers.iter().find(|provider| &*provider.id == id) else {
-            // One that is named and not there has a problem of its own.
-            if config.providers.as_ref().is_some_and(|named| named.contains_key(id)) {
-                return None;
-            }
-            let near = nearest(id, providers.iter().map(|provider| &*provider.id), 2);
-            let hint = match near.first() {
-                Some(name) => format!("did you mean `{name}`?"),
-                None => format!("name it under providers, or set the key of {id}"),
-            };
-            self.problem(place, format!("there is no provider `{id}`"), hint);
-            return None;
-        };
-        Some((Arc::clone(provider), model.to_owned()))
+    ) -> Option<Draft> {
+        let plan = At { value: written.value.plan.clone(), place: written.place };
+        let resolve = |target: &str| spot(target, config, providers);
+        Draft::compile(&plan, &resolve, &mut self.problems)
     }
+}
+
+/// What a target means; else the problem, if it is not told elsewhere.
+fn spot(
+    target: &str,
+    config: &Config,
+    providers: &[Arc<Provider>],
+) -> Result<Spot, Option<(String, String)>> {
+    let Some((id, model)) = target.split_once('/').filter(|(_, model)| !model.is_empty()) else {
+        return Err(Some((format!("`{target}` is no target"), "write provider/model".into())));
+    };
+    if let Some(provider) = providers.iter().find(|provider| &*provider.id == id) {
+        return Ok(Spot { provider: Arc::clone(provider), model: model.to_owned() });
+    }
+    // One that is named and not there has a problem of its own.
+    if config.providers.as_ref().is_some_and(|named| named.contains_key(id)) {
+        return Err(None);
+    }
+    let near = nearest(id, providers.iter().map(|provider| &*provider.id), 2);
+    let hint = match near.first() {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("name it under providers, or set the key of {id}"),
+    };
+    Err(Some((format!("there is no provider `{id}`"), hint)))
 }
 
 /// The default model of the first provider that has one; the echo has one and stands last.

@@ -146,7 +146,7 @@ impl Builder<'_> {
             edits: Arc::new(EditPlan::compile(&edits.value)),
             models: file.models.clone().unwrap_or_else(|| profile.models.clone()),
             default_model: profile.default_model.clone(),
-            region: profile.region.clone(),
+            region: file.region.clone().or_else(|| profile.region.clone()),
             prices: Arc::clone(&self.prices),
             holder,
         })

@@ -39,11 +39,13 @@ pub struct RetryBudget {
 
 impl Default for RetryBudget {
     fn default() -> Self {
+        // One a second, by a clock that runs as fast as the floor is high: a third of a second is no
+        // whole number of nanoseconds.
         let floor = Limit {
             meter: Meter::Requests,
-            amount: FLOOR_PER_SECOND,
-            window: Some(Window::Second),
-            burst: None,
+            amount: 60,
+            window: Some(Window::Minute),
+            burst: Some(FLOOR_PER_SECOND),
         };
         Self { earned: AtomicU64::new(MOST_OWED), floor: Counter::new(floor) }
     }
@@ -60,7 +62,7 @@ impl RetryBudget {
     /// Takes one retry, if there is one.
     #[must_use]
     pub fn spend(&self, now_ms: u64) -> bool {
-        let now_ns = now_ms.saturating_mul(1_000_000);
+        let now_ns = now_ms.saturating_mul(1_000_000 * FLOOR_PER_SECOND);
         let from_floor = self.floor.take(1, now_ns).is_ok();
         let spend = |saved: u64| match saved.checked_sub(RETRY) {
             Some(rest) if rest >= MOST_OWED => Some(rest),

@@ -221,8 +221,8 @@ impl<'de> Visitor<'de> for EitherForm {
     }
 }
 
-/// A whole number as people write it.
-struct Count(u64);
+/// A whole number as people write it: 600, `200k`, `2M`.
+pub(crate) struct Count(u64);
 
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -245,6 +245,11 @@ impl JsonSchema for Count {
             "pattern": r"^\s*[0-9]+\s*[kKM]?\s*$",
         })
     }
+}
+
+/// Reads a number of tokens, if there is one.
+pub(crate) fn tokens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Ok(Option::<Count>::deserialize(deserializer)?.map(|count| count.0))
 }
 
 /// Reads a whole number above 0, or one in thousands (`200k`) or millions (`2M`).

@@ -40,13 +40,13 @@ impl Day {
 
 /// Spans of the week, in minutes since Monday 00:00 UTC, each up to its second number.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Week(Vec<(u32, u32)>);
+pub(crate) struct Week(Vec<(u32, u32)>);
 
 impl Week {
     /// Adds hours such as `22:30-06:00` on a day, in a time that is `offset` minutes ahead of UTC.
     /// Hours that end no later than they begin run on into the next day; `00:00` also means
     /// midnight at the day's end.
-    pub(super) fn add(&mut self, day: Day, hours: &str, offset: i32) -> Result<(), String> {
+    pub(crate) fn add(&mut self, day: Day, hours: &str, offset: i32) -> Result<(), String> {
         let wrong = || format!("{hours:?} are no hours of a day; write for example 00:30-08:30");
         let (from, to) = hours.split_once('-').ok_or_else(wrong)?;
         let (from, to) = (minutes(from).ok_or_else(wrong)?, minutes(to).ok_or_else(wrong)?);
@@ -62,7 +62,7 @@ impl Week {
     }
 
     /// Whether this time (Unix, in milliseconds) is within one of the spans.
-    pub(super) fn covers(&self, at_ms: u64) -> bool {
+    pub(crate) fn covers(&self, at_ms: u64) -> bool {
         let since_monday = at_ms / MINUTE_MS + EPOCH_DAY * u64::from(DAY);
         let minute = since_monday % u64::from(WEEK);
         self.0.iter().any(|(from, to)| (u64::from(*from)..u64::from(*to)).contains(&minute))

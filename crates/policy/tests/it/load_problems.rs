@@ -109,7 +109,7 @@ fn a_model_that_is_neither_target_nor_mapping_is_told_so() {
     let places: Vec<&str> = found.iter().map(|told| told.split(' ').next().unwrap()).collect();
     assert_eq!(places, ["2:3", "3:3"]);
     for told in found {
-        assert!(told.contains("`provider/model`, or a mapping with `target`"), "{told}");
+        assert!(told.contains("`provider/model`, or a mapping with `target`, `split`"), "{told}");
     }
 }
 
@@ -267,7 +267,7 @@ fn flow_style_and_block_style_read_the_same() {
     assert_eq!((flow.open, &flow.hosts), (block.open, &block.hosts));
     assert_eq!(flow.limits.value, block.limits.value);
     let (a, b) = (&flow.models["chat"].value, &block.models["chat"].value);
-    assert_eq!((&a.target.value, &a.edits.value), (&b.target.value, &b.edits.value));
+    assert_eq!((&a.plan.target.value, &a.edits.value), (&b.plan.target.value, &b.edits.value));
 }
 
 #[test]

@@ -43,6 +43,13 @@ models:
   default: xinghe/ernie-4.5-turbo-128k
   chat: { target: lab/small, defaults: { top_p: 1 }, timeouts: { idle: 30s } }
   "gpt-*": lab/*
+  canary: { split: { lab/small: 95, lab/large: 5 }, sticky: { header: x-user } }
+  long:
+    when:
+    - if: { input_over: 32k, header: { x-tier: [gold, "plat*"] }, hours: "22:00-06:00" }
+      use: { balance: [lab/large, { target: lab/small, weight: 2 }], by: cheapest, under: 2s }
+    - use: lab/small
+    fallback: [ { target: xinghe/a, spill_at: 4 }, xinghe/b ]
 timeouts:
   connect: 5s
   total: 30m

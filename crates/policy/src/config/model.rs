@@ -1,0 +1,161 @@
+//! Models as written.
+
+use std::collections::BTreeMap;
+
+use providers::{Edits, Timeouts};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer};
+
+use super::At;
+use crate::budget::Budgets;
+use crate::limit::LimitsMap;
+use crate::plan::{Affinity, By, CaseConfig, Parts, PlanConfig, Sticky};
+
+/// A model: where a public name goes. The short form is the target alone.
+#[derive(Debug, Clone, Default, PartialEq, JsonSchema)]
+#[schemars(schema_with = "model_schema")]
+pub struct ModelConfig {
+    /// Where it is served.
+    pub plan: PlanConfig,
+    /// Edits to chat and completion requests; they come before the provider's.
+    pub edits: At<Edits>,
+    /// Clocks that differ from the provider's.
+    pub timeouts: At<Timeouts>,
+    /// How much per time, of all callers together.
+    pub limits: Option<LimitsMap>,
+    /// How much money per period, of all callers together.
+    pub budget: Option<Budgets>,
+}
+
+/// The long form of a model.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct LongModel {
+    /// `provider/upstream-model`.
+    #[schemars(extend("x-example" = "xinghe/ernie-4.5-turbo-128k"))]
+    target: At<String>,
+    /// In place of `target`: divide requests by weight, each caller staying on one side, as a canary
+    /// or an A/B test does. Targets and their weights, or a list of plans with `weight`.
+    #[schemars(extend(
+        "x-example" = {"qwen/qwen-max": 95, "glm/glm-5": 5},
+        "x-alternative" = true
+    ))]
+    split: Option<At<Parts>>,
+    /// What tells callers apart in a split: `key` (the default), `user`, or `header: NAME`.
+    #[schemars(extend("x-example" = "key", "x-alternative" = true))]
+    sticky: Option<At<Sticky>>,
+    /// In place of `target`: divide requests by how the targets are doing.
+    #[schemars(extend("x-example" = ["glm/glm-5", "deepseek/deepseek-chat"], "x-alternative" = true))]
+    balance: Option<At<Parts>>,
+    /// How a balance chooses: `latency` (the default; of two that are drawn, the one that is likely
+    /// to answer sooner), `round_robin`, `in_flight`, `fastest` or `cheapest`.
+    #[schemars(extend("x-example" = "latency", "x-alternative" = true))]
+    by: Option<At<By>>,
+    /// With `by: cheapest`: only among targets whose first token comes within this time, as long as
+    /// there are any.
+    #[schemars(extend("x-example" = "2s", "x-alternative" = true))]
+    under: Option<At<String>>,
+    /// What a balance keeps at one target, so that its cache serves: `cache_key` (the default; the
+    /// same `prompt_cache_key`), `conversation` or `off`.
+    #[schemars(extend("x-example" = "conversation", "x-alternative" = true))]
+    affinity: Option<At<Affinity>>,
+    /// In place of `target`, or beside it: plans to try in their order, the next one when those
+    /// before it cannot serve.
+    #[schemars(extend("x-example" = ["glm/glm-5", "deepseek/deepseek-chat"], "x-alternative" = true))]
+    fallback: Option<At<Vec<At<PlanConfig>>>>,
+    /// In place of `target`: the first case that fits the request.
+    #[schemars(extend(
+        "x-example" = [
+            {"if": {"input_over": "32k"}, "use": "moonshot/kimi-k2"},
+            {"use": "qwen/qwen-max"}
+        ],
+        "x-alternative" = true
+    ))]
+    when: Option<At<Vec<At<CaseConfig>>>>,
+    /// With `target`: requests in flight there from which those of `fallback` are preferred.
+    #[schemars(extend("x-example" = 64, "x-alternative" = true))]
+    spill_at: Option<At<u64>>,
+    /// No target may be outside this region. Providers in `local` and `private` are at home in all.
+    #[schemars(extend("x-example" = "cn", "x-alternative" = true))]
+    region: Option<At<String>>,
+    /// Fill what the client left out; never override it.
+    #[schemars(extend("x-example" = {"temperature": 0.6}))]
+    defaults: At<BTreeMap<String, serde_json::Value>>,
+    /// Set whatever the client sent.
+    #[schemars(extend("x-example" = {"user": "lab"}))]
+    force: At<BTreeMap<String, serde_json::Value>>,
+    /// Remove from the request.
+    #[schemars(extend("x-example" = ["logit_bias"]))]
+    drop: Vec<String>,
+    /// Clocks that differ from the provider's.
+    timeouts: At<Timeouts>,
+    /// How much per time, of all callers together.
+    #[schemars(extend("x-example" = {"tpm": "1M"}))]
+    limits: Option<LimitsMap>,
+    /// How much money per period, of all callers together.
+    #[schemars(extend("x-example" = "$100/month"))]
+    budget: Option<Budgets>,
+}
+
+impl<'de> Deserialize<'de> for ModelConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(EitherForm)
+    }
+}
+
+struct EitherForm;
+
+impl<'de> Visitor<'de> for EitherForm {
+    type Value = ModelConfig;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(
+            "`provider/model`, or a mapping with `target`, `split`, `balance`, `fallback` ",
+        )?;
+        f.write_str("or `when`")
+    }
+
+    fn visit_str<E>(self, target: &str) -> Result<ModelConfig, E> {
+        Ok(ModelConfig { plan: PlanConfig::of(target.to_owned()), ..ModelConfig::default() })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ModelConfig, A::Error> {
+        let long = LongModel::deserialize(MapAccessDeserializer::new(map))?;
+        let place = long.force.place.max(long.defaults.place);
+        let edits =
+            Edits { defaults: long.defaults.value, force: long.force.value, drop: long.drop };
+        let plan = PlanConfig {
+            target: long.target,
+            split: long.split,
+            sticky: long.sticky,
+            balance: long.balance,
+            by: long.by,
+            under: long.under,
+            affinity: long.affinity,
+            fallback: long.fallback,
+            when: long.when,
+            spill_at: long.spill_at,
+            weight: None,
+            region: long.region,
+        };
+        Ok(ModelConfig {
+            plan,
+            edits: At { value: edits, place },
+            timeouts: long.timeouts,
+            limits: long.limits,
+            budget: long.budget,
+        })
+    }
+}
+
+fn model_schema(generator: &mut SchemaGenerator) -> Schema {
+    let long = generator.subschema_for::<LongModel>();
+    schemars::json_schema!({
+        "description": "A model: where a public name goes. The short form is the target alone.",
+        "anyOf": [
+            { "type": "string", "description": "`provider/upstream-model`" },
+            long,
+        ]
+    })
+}

@@ -1,0 +1,155 @@
+//! The plan of a model: the targets that can serve it, and which of them a request goes to.
+//!
+//! A plan is a tree. Its leaves are targets; a [split](PlanConfig::split) divides requests by who
+//! calls, a [balance](PlanConfig::balance) by how the targets are doing, a
+//! [fallback](PlanConfig::fallback) goes from one to the next, and a [`when`](PlanConfig::when)
+//! looks at the request. [`Plan::next`] walks it and yields one [`Candidate`] at a time, so that
+//! what is not needed is not looked at: choosing between two of a hundred targets costs what
+//! choosing between two of three does, and a plan of one target allocates nothing.
+//!
+//! Nothing here reads a clock or draws lots: the time and the random bits come in.
+
+mod balance;
+mod candidate;
+mod compile;
+mod condition;
+mod config;
+mod facts;
+pub(crate) mod hash;
+mod picker;
+mod shape;
+mod walk;
+
+use std::sync::Arc;
+
+use crate::health::{Health, Live, RetryBudget};
+use crate::money::{Currency, Exchange};
+use crate::snapshot::Route;
+
+pub use candidate::{Candidate, Explanation, Reason, Skip, Skipped, Why};
+pub(crate) use compile::{Draft, Spot};
+pub use compile::{MOST_DEPTH, MOST_TARGETS, MOST_WEIGHT};
+pub use condition::{ConditionConfig, Texts};
+pub use config::{Affinity, By, CaseConfig, Parts, PlanConfig, Sticky};
+pub use facts::{Facts, Needs};
+pub use picker::{Failed, Picker};
+use shape::Shape;
+
+/// The plan of one model, with the live state of its targets. Shared by all requests for it.
+pub struct Plan {
+    model: Box<str>,
+    /// Makes the sides of one model's splits independent of another's.
+    salt: u64,
+    shape: Arc<Shape>,
+    first: Arc<Route>,
+    targets: Box<[Target]>,
+    budget: Arc<RetryBudget>,
+    /// What prices are compared in: the currency of the first target that has one.
+    currency: Option<Currency>,
+    exchange: Arc<Exchange>,
+}
+
+/// One place where a model can be served.
+pub struct Target {
+    /// How to ask there.
+    pub route: Arc<Route>,
+    /// How it is.
+    pub live: Arc<Live>,
+}
+
+impl Target {
+    /// The target of a route, with what is known of it.
+    #[must_use]
+    pub fn new(route: Arc<Route>, health: &Health) -> Self {
+        // Told apart by their number, as long as a provider has one.
+        let live = health.live(&route.provider.id, &route.upstream_model, &["0"]);
+        Self { route, live }
+    }
+
+    /// `provider/upstream-model`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.route.provider.id, self.route.upstream_model)
+    }
+
+    /// Whether it is in a region; whoever runs it at home is in all of them.
+    fn is_in(&self, region: &str) -> bool {
+        compile::is_in(self.route.provider.region.as_deref(), region)
+    }
+}
+
+impl Plan {
+    /// The plan of a model that has one target.
+    #[must_use]
+    pub fn single(model: &str, route: Arc<Route>, health: &Health) -> Self {
+        Self::new(model, Arc::new(Shape::single()), (route, Vec::new()), Arc::default(), health)
+    }
+
+    /// A plan with the routes of its targets: the first, and the others.
+    fn new(
+        model: &str,
+        shape: Arc<Shape>,
+        (first, others): (Arc<Route>, Vec<Arc<Route>>),
+        exchange: Arc<Exchange>,
+        health: &Health,
+    ) -> Self {
+        let routes = std::iter::once(Arc::clone(&first)).chain(others);
+        let targets: Box<[Target]> = routes.map(|route| Target::new(route, health)).collect();
+        let price = targets.iter().find_map(|target| target.route.price.as_ref());
+        Self {
+            model: model.into(),
+            salt: hash::Hash64::of("model", model),
+            shape,
+            currency: price.map(|price| price.currency()),
+            first,
+            targets,
+            budget: health.budget(model),
+            exchange,
+        }
+    }
+
+    /// The same plan, with what another registry knows of its targets.
+    pub(crate) fn known_by(&self, health: &Health) -> Self {
+        let target = |target: &Target| Target::new(Arc::clone(&target.route), health);
+        Self {
+            model: self.model.clone(),
+            salt: self.salt,
+            shape: Arc::clone(&self.shape),
+            first: Arc::clone(&self.first),
+            targets: self.targets.iter().map(target).collect(),
+            budget: health.budget(&self.model),
+            currency: self.currency,
+            exchange: Arc::clone(&self.exchange),
+        }
+    }
+
+    /// The name that clients ask for, or the wildcard that fits it.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// Every target, in the order of the file; at most [`MOST_TARGETS`].
+    #[must_use]
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    /// How to ask the first target.
+    #[must_use]
+    pub fn first_route(&self) -> &Arc<Route> {
+        &self.first
+    }
+
+    /// Its retries.
+    #[must_use]
+    pub fn budget(&self) -> &RetryBudget {
+        &self.budget
+    }
+
+    /// What it looks at in a request that has to be worked out first.
+    #[must_use]
+    pub fn needs(&self) -> Needs {
+        self.shape.needs
+    }
+}
