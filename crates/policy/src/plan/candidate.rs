@@ -146,7 +146,7 @@ pub struct Skipped {
 /// Why a target was passed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Skip {
-    /// The request did not fit its case, or fitted one before it.
+    /// The request did not fit its case, or fitted one before it. Only in an [`Explanation`].
     OtherCase,
     /// The request may not leave its region.
     Region,

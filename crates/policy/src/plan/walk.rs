@@ -241,11 +241,15 @@ impl<'w, 'r> Walk<'w, 'r> {
         Some(self.choose(cases[index].node)?.because(Reason::Case(number)))
     }
 
+    /// Closes all leaves under a node. It is only noted for whoever asks how a request would go: for
+    /// a request itself, other cases are nothing to tell.
     fn close(&mut self, node: u16) {
         let plan = self.plan;
         let (from, to) = plan.shape.nodes[usize::from(node)].leaves;
         for leaf in from..to {
-            if !self.picker.closed.has(leaf) {
+            if !self.is_dry {
+                self.picker.closed.set(leaf);
+            } else if !self.picker.closed.has(leaf) {
                 let target = plan.shape.leaves[usize::from(leaf)].target;
                 self.picker.skip(leaf, target, Skip::OtherCase);
             }
