@@ -138,8 +138,9 @@ fn write_json(text: &mut String, record: &Record) {
     // Writing to a String cannot fail.
     let _ = write!(
         text,
-        r#"{{"time":"{}","message":"request","request_id":"{}","operation":"{}","model":{},"status":{},"outcome":"{}","stream":{}"#,
+        r#"{{"time":"{}","message":"{}","request_id":"{}","operation":"{}","model":{},"status":{},"outcome":"{}","stream":{}"#,
         timestamp(record.at),
+        if record.is_last { "request" } else { "attempt" },
         record.id,
         record.operation.word(),
         quoted(&record.model),
@@ -156,6 +157,10 @@ fn write_json(text: &mut String, record: &Record) {
         if let Some(level) = record.caller.chain().level(kind) {
             let _ = write!(text, r#","{}":{}"#, kind.word(), quoted(&level.holder.name));
         }
+    }
+    if record.attempt > 1 || !record.is_last {
+        let name = if record.is_last { "attempts" } else { "attempt" };
+        let _ = write!(text, r#","{name}":{}"#, record.attempt);
     }
     if let Some(fault) = record.fault {
         let _ = write!(text, r#","error":"{fault}""#);
@@ -205,6 +210,13 @@ fn write_text(text: &mut String, record: &Record) {
     }
     if let Some(charge) = &record.charge {
         let _ = write!(text, ", {}", charge.money);
+    }
+    match (record.is_last, record.attempt) {
+        (true, 0 | 1) => {}
+        (true, attempts) => {
+            let _ = write!(text, ", {attempts} attempts");
+        }
+        (false, _) => text.push_str(", goes on"),
     }
     if let Some(level) = record.caller.chain().level(Kind::Key) {
         let _ = write!(text, ", by {}", quoted(&level.holder.name));

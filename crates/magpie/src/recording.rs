@@ -36,7 +36,7 @@ impl Recording {
 impl Recorder for Recording {
     fn open(&self, record: &Record, bound: &Bound) -> Result<(), Unrecorded> {
         let Some(journal) = &self.journal else { return Ok(()) };
-        let opened = journal.borrow_mut().opening(&opening(record, 1, Some(bound)));
+        let opened = journal.borrow_mut().opening(&opening(record, record.attempt, Some(bound)));
         opened.map_err(|_| Unrecorded)
     }
 
@@ -78,9 +78,9 @@ fn write(journal: &mut Writer, record: &Record) -> std::io::Result<()> {
     let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let closing = Closing {
         id: id(record),
-        attempt: u16::from(record.asked),
+        attempt: record.attempt,
         at_ms: record.at_ms().saturating_add(micros(record.total) / 1000),
-        last_of: Some(u16::from(record.asked)),
+        last_of: record.is_last.then_some(record.attempt),
         status: record.status,
         outcome: record.outcome.word(),
         fault: record.fault,

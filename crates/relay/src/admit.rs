@@ -106,6 +106,8 @@ impl Want<'_> {
 pub(crate) enum Refusal {
     /// It is refused.
     Fault(Fault),
+    /// This target has no room for it, but another one may have.
+    Target(Fault),
     /// A budget is used up, and wants this model asked instead; if that is no more possible, the
     /// fault.
     Downgrade(Arc<str>, Fault),
@@ -115,7 +117,15 @@ impl Refusal {
     /// The fault, where no other model can be asked.
     pub(crate) fn into_fault(self) -> Fault {
         match self {
-            Self::Fault(fault) | Self::Downgrade(_, fault) => fault,
+            Self::Fault(fault) | Self::Target(fault) | Self::Downgrade(_, fault) => fault,
+        }
+    }
+
+    /// The same, where it concerns one target and not the request.
+    fn of_target(self) -> Self {
+        match self {
+            Self::Fault(fault) if fault.code == Code::RateLimited => Self::Target(fault),
+            refusal => refusal,
         }
     }
 }
@@ -147,7 +157,11 @@ pub(crate) fn admit(
         admission.add(&level.holder, &level.terms, &want)?;
     }
     for holder in &route.holders {
-        admission.add(holder, &holder.terms(), &want)?;
+        let added = admission.add(holder, &holder.terms(), &want);
+        match holder.kind {
+            Kind::Provider => added.map_err(Refusal::of_target)?,
+            _ => added?,
+        }
     }
     for rule in snapshot.rules.iter().filter(|rule| !rule.is_at_the_door()) {
         let subject = Subject {
@@ -287,6 +301,18 @@ impl Admission {
     /// Settles with what was used. Returns the alerts that were crossed by it.
     pub(crate) fn settle(mut self, used: &Used, after: Duration) -> Vec<Alert> {
         self.finish(used, after)
+    }
+
+    /// Settles an attempt that failed, with what was used. That there was a request stays counted:
+    /// once, however often it is tried. Returns the alerts that were crossed by it.
+    pub(crate) fn settle_attempt(&mut self, used: &Used, after: Duration) -> Vec<Alert> {
+        let is_request =
+            |(counter, _): &(Arc<Counter>, u64)| counter.limit().meter == Meter::Requests;
+        let (requests, others) = std::mem::take(&mut self.taken).into_iter().partition(is_request);
+        self.taken = others;
+        let alerts = self.finish(used, after);
+        self.taken = requests;
+        alerts
     }
 
     /// Settles `after` this long.

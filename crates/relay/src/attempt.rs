@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use http::response::Parts;
 use http::{Response, StatusCode};
 use http_body::Body;
+use policy::health::Cause;
 use policy::{Clocks, Provider};
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -11,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use wire::dialects::openai_chat::ErrorBody;
 use wire::reply::{Glance, error_text, glance};
 
+use crate::cause;
 use crate::fault::{Code, Fault};
 use crate::headers::is_json;
 use crate::ports::{Call, Failure, FailureKind, UploadFault, Upstream};
@@ -61,13 +63,16 @@ pub(crate) struct Ended {
     pub(crate) outcome: Outcome,
     /// For the client.
     pub(crate) fault: Fault,
+    /// Why, if the attempt failed and was not refused.
+    pub(crate) cause: Option<Cause>,
 }
 
 impl Ended {
     /// The provider took too long.
     pub(crate) fn late(provider: &str, what: &str) -> Self {
         let message = format!("{provider} did not send {what} in time.");
-        Self { outcome: Outcome::TimedOut, fault: Fault::new(Code::Timeout, message) }
+        let fault = Fault::new(Code::Timeout, message);
+        Self { outcome: Outcome::TimedOut, fault, cause: Some(Cause::Transient) }
     }
 
     /// The connection failed.
@@ -82,11 +87,12 @@ impl Ended {
             FailureKind::Upload => (Code::BodyCut, Outcome::Refused),
             FailureKind::Refused(UploadFault::TooLarge) => (Code::BodyTooLarge, Outcome::Refused),
             FailureKind::Refused(UploadFault::TwoModels) => {
-                return Self { outcome: Outcome::Refused, fault: two_models() };
+                return Self { outcome: Outcome::Refused, fault: two_models(), cause: None };
             }
         };
         let message = format!("{provider}: {}.", failure.detail);
-        Self { outcome, fault: Fault::new(code, message) }
+        let cause = cause::of_failure(failure.kind);
+        Self { outcome, fault: Fault::new(code, message), cause }
     }
 }
 
@@ -181,7 +187,11 @@ fn verdict(body: &Bytes, provider: &Provider, is_error: impl Fn(&Glance) -> bool
 }
 
 /// The status and body for an error that came under status 200.
-fn error_in_reply(body: &Bytes, provider: &Provider, is_openai: bool) -> (StatusCode, Bytes) {
+pub(crate) fn error_in_reply(
+    body: &Bytes,
+    provider: &Provider,
+    is_openai: bool,
+) -> (StatusCode, Bytes) {
     let text = error_text(body);
     let code = text.code.as_deref().unwrap_or_default();
     let listed = provider.error_statuses.iter().find(|(known, _)| **known == *code);

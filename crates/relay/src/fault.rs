@@ -51,6 +51,8 @@ pub enum Code {
     ForeignHost,
     /// An offer to speak WebSocket.
     WebSocket,
+    /// No target of the model can be asked now.
+    NoTarget,
     /// The provider cannot be reached.
     Unreachable,
     /// The provider ended the call without a reply.
@@ -151,6 +153,7 @@ impl Code {
             Self::ForeignOrigin => row(S::FORBIDDEN, "origin_not_allowed", Caller, "The owner can let a page in with `cors.origins` in the configuration.", "可由管理员在配置的 `cors.origins` 中放行该页面。"),
             Self::ForeignHost => row(S::FORBIDDEN, "host_not_allowed", Caller, "The owner can add a name with `hosts` in the configuration.", "可由管理员在配置的 `hosts` 中加入该主机名。"),
             Self::WebSocket => row(S::NOT_FOUND, "websocket_unsupported", Caller, "Use POST.", "请使用 POST。"),
+            Self::NoTarget => row(S::SERVICE_UNAVAILABLE, "no_target_available", Provider, "Try again later, or ask for another model.", "请稍后重试,或改用其他模型。"),
             Self::Unreachable => row(S::BAD_GATEWAY, "provider_unreachable", Provider, "", ""),
             Self::NoReply => row(S::BAD_GATEWAY, "provider_no_reply", Provider, "", ""),
             Self::Truncated => row(S::BAD_GATEWAY, "provider_truncated", Provider, "The answer is not whole.", "回答不完整。"),

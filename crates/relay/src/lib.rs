@@ -10,10 +10,15 @@
 pub mod access;
 mod admit;
 mod attempt;
+mod cause;
+mod course;
 mod estimate;
+mod facts;
+mod failover;
 mod fault;
 mod gather;
 mod headers;
+mod hold;
 mod identify;
 mod intake;
 mod latch;

@@ -13,10 +13,6 @@ use crate::admit::Bound;
 use crate::estimate;
 use crate::fault::{Code, Fault};
 use crate::intake::Operation;
-use crate::settle::Settlement;
-
-/// Characters of a model's name that are recorded: nobody has to name one that exists.
-const LOGGED_NAME: usize = 200;
 
 /// A JSON request, understood as far as a relay has to.
 pub(crate) struct Ask {
@@ -26,8 +22,6 @@ pub(crate) struct Ask {
     pub(crate) route: Arc<Route>,
     /// The body for the provider.
     pub(crate) body: Bytes,
-    /// The name it was asked for by.
-    pub(crate) model: String,
     /// What it may use.
     pub(crate) bound: Bound,
     /// The provider was asked for token counts that the client did not ask for: the extra chunk
@@ -35,39 +29,58 @@ pub(crate) struct Ask {
     pub(crate) hide_usage: bool,
 }
 
-/// Reads a JSON body and applies the edits of its route. `instead` is asked for in place of the
-/// model that the body names.
-pub(crate) fn ask(
-    body: &Bytes,
+/// A JSON body, read as far as choosing a target takes.
+pub(crate) struct Wish<'b> {
+    pub(crate) body: &'b Bytes,
+    pub(crate) envelope: Envelope<'b>,
     operation: Operation,
-    instead: Option<&str>,
-    snapshot: &Snapshot,
-    settlement: &mut Settlement,
-) -> Result<Ask, Fault> {
-    let envelope = Envelope::scan(body).map_err(|fault| malformed(&fault))?;
-    let named = text_field(&envelope, "model")?.unwrap_or_default();
-    let model = instead.map_or_else(|| named.clone(), str::to_owned);
-    settlement.note(|record| record.model = model.chars().take(LOGGED_NAME).collect());
-    let route =
-        snapshot.route(&model).map_err(|unknown| unknown_model(&model, &unknown.nearest))?;
-    check_content(&envelope, operation)?;
-    let stream = bool_field(&envelope, "stream")?;
-    let mut edits: Vec<Edit<'_>> = Vec::new();
-    if named != *route.upstream_model {
-        edits.push(Edit::set("model", &*route.upstream_json));
+    /// The model that it names; empty if it names none.
+    pub(crate) named: String,
+    stream: bool,
+}
+
+impl<'b> Wish<'b> {
+    /// Reads a body.
+    pub(crate) fn read(body: &'b Bytes, operation: Operation) -> Result<Self, Fault> {
+        let envelope = Envelope::scan(body).map_err(|fault| malformed(&fault))?;
+        let named = text_field(&envelope, "model")?.unwrap_or_default();
+        Ok(Self { body, envelope, operation, named, stream: false })
     }
-    let mut hide_usage = false;
-    if operation.has_choices() {
-        declared_edits(&envelope, &route, &mut edits)?;
-        hide_usage = stream && ask_for_usage(&envelope, &route, snapshot, &mut edits)?;
+
+    /// Checks what does not depend on where it goes.
+    pub(crate) fn check(&mut self) -> Result<(), Fault> {
+        check_content(&self.envelope, self.operation)?;
+        self.stream = bool_field(&self.envelope, "stream")?;
+        Ok(())
     }
-    let spliced = (!edits.is_empty()).then(|| splice(&envelope, &edits));
-    drop(edits);
-    let body = spliced.map_or(body.clone(), Bytes::from);
-    let strict = settlement.has_budget(&route);
-    let bound = estimate::bound(&envelope, &body, &route, operation.has_choices(), strict)
-        .map_err(|fault| duplicate(&fault))?;
-    Ok(Ask { stream, route, body, model, bound, hide_usage })
+
+    /// What one target gets of it: the body with the edits of its route.
+    pub(crate) fn ask(
+        &self,
+        route: &Arc<Route>,
+        snapshot: &Snapshot,
+        strict: bool,
+    ) -> Result<Ask, Fault> {
+        let Self { envelope, stream, .. } = self;
+        let mut edits: Vec<Edit<'_>> = Vec::new();
+        if *self.named != *route.upstream_model {
+            edits.push(Edit::set("model", &*route.upstream_json));
+        }
+        let mut hide_usage = false;
+        if self.operation.has_choices() {
+            declared_edits(envelope, route, &mut edits)?;
+            hide_usage = *stream && ask_for_usage(envelope, route, snapshot, &mut edits)?;
+        }
+        let body = match edits.is_empty() {
+            true => self.body.clone(),
+            false => Bytes::from(splice(envelope, &edits)),
+        };
+        let has_choices = self.operation.has_choices();
+        let bound = estimate::bound(envelope, &body, route, has_choices, strict)
+            .map_err(|fault| duplicate(&fault))?;
+        let route = Arc::clone(route);
+        Ok(Ask { stream: *stream, route, body, bound, hide_usage })
+    }
 }
 
 /// The path and query of a call.

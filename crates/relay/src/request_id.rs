@@ -37,6 +37,12 @@ impl RequestId {
         self.0.to_be_bytes()
     }
 
+    /// The random bits in it.
+    pub(crate) fn random(self) -> u64 {
+        let [.., a, b, c, d, e, f, g, h] = self.to_bytes();
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// As the value of a header.
     #[must_use]
     pub fn to_header(&self) -> HeaderValue {

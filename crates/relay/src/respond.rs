@@ -34,6 +34,8 @@ pub(crate) struct Overhead {
     pub(crate) before: std::time::Duration,
     /// When the head of the reply came.
     pub(crate) since: Instant,
+    /// How many providers were asked.
+    pub(crate) attempts: u16,
 }
 
 impl Overhead {
@@ -44,7 +46,9 @@ impl Overhead {
 }
 
 pub(crate) fn tapped<B>(
-    response: Response<B>,
+    parts: &http::response::Parts,
+    begun: Bytes,
+    body: B,
     ask: &Ask,
     head: &Overhead,
     context: &mut Context,
@@ -52,18 +56,17 @@ pub(crate) fn tapped<B>(
 where
     B: Body<Data = Bytes, Error = Failure> + Unpin,
 {
-    let (parts, body) = response.into_parts();
     context.settlement.note(|record| record.status = parts.status.as_u16());
     let rules = Rules {
         route: Arc::clone(&ask.route),
         clocks: ask.route.clocks,
         start: context.start,
-        asked: context.start + head.before,
+        asked: context.asked,
         hide_usage: ask.hide_usage,
         language: context.language,
         shed: Waiter::new(Rc::clone(&context.shed)),
     };
-    let body = ReplyBody::tap(Tap::new(body, rules, context.take_settlement()));
+    let body = ReplyBody::tap(Tap::new(begun, body, rules, context.take_settlement()));
     let mut response = Response::new(body);
     *response.status_mut() = parts.status;
     *response.headers_mut() = to_client(&parts.headers, &ask.route.provider);
@@ -122,15 +125,20 @@ pub(crate) fn answer<B>(
 }
 
 fn stamp(headers: &mut HeaderMap, route: &Route, head: &Overhead) {
-    stamp_route(headers, route, true);
+    stamp_route(headers, route, head.attempts);
     head.stamp(headers);
 }
 
 /// Who was asked, on every response to a request that reached a provider, or was meant to.
-pub(crate) fn stamp_route(headers: &mut HeaderMap, route: &Route, asked: bool) {
+pub(crate) fn stamp_route(headers: &mut HeaderMap, route: &Route, attempts: u16) {
     headers.insert(PROVIDER, route.provider.id_header.clone());
     headers.insert(TARGET, route.target_header.clone());
-    headers.insert(ATTEMPTS, HeaderValue::from_static(if asked { "1" } else { "0" }));
+    let attempts = match attempts {
+        0 => HeaderValue::from_static("0"),
+        1 => HeaderValue::from_static("1"),
+        more => HeaderValue::from(more),
+    };
+    headers.insert(ATTEMPTS, attempts);
 }
 
 pub(crate) fn json<B>(status: StatusCode, body: String) -> Response<ReplyBody<B>> {

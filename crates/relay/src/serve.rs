@@ -7,32 +7,32 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Response, StatusCode, header};
 use http_body::Body;
+use policy::health::Cause;
+use policy::plan::Failed;
 use policy::{Route, Snapshot};
 use tokio::time::Instant;
 
 use crate::admit::{self, Bound, Moment, Refusal, admit, knock};
-use crate::attempt::{self, Ended, Read, Verdict};
+use crate::attempt::{self, Ended};
 use crate::fault::{Code, Fault, Language};
-use crate::headers::{JSON, is_event_stream, to_upstream};
+use crate::headers::{JSON, to_upstream};
 use crate::identify::{Caller, Callers, Gate, identify};
 use crate::intake::{self, Endpoint, Operation};
 use crate::latch::Latch;
 use crate::models;
 use crate::ports::{BoxError, Call, Outgoing, Recorder, Unrecorded, Upstream};
-use crate::prepare::{self, Ask};
+use crate::prepare;
 use crate::reply::ReplyBody;
 use crate::request_id::RequestId;
-use crate::respond::{
-    Overhead, PROVIDER, REQUEST_ID, answer, failed, json, passed, stamp_route, tapped,
-};
-use crate::settle::{Outcome, Settlement};
+use crate::respond::{Overhead, PROVIDER, REQUEST_ID, failed, json, stamp_route};
+use crate::settle::{Failing, Outcome, Settlement};
 
 /// A request that was let in, with the snapshot it keeps to its end.
 pub struct Request<B> {
@@ -66,6 +66,12 @@ pub(crate) struct Context {
     pub(crate) settlement: Settlement,
     pub(crate) caller: Caller,
     pub(crate) now: Moment,
+    /// When the provider was asked that is asked now.
+    pub(crate) asked: Instant,
+    /// For how long providers were waited for that did not answer.
+    pub(crate) waited: Duration,
+    /// Random bits, for plans.
+    pub(crate) random: u64,
 }
 
 pub(crate) type Answer<B> = Result<Response<ReplyBody<B>>, Ended>;
@@ -110,10 +116,21 @@ impl<U: Upstream> Relay<U> {
         let Request { parts, body, snapshot, start, address, shed } = request;
         let endpoint = intake::endpoint(&parts.method, parts.uri.path());
         let operation = endpoint.as_ref().map_or(Operation::Other, |endpoint| endpoint.operation);
-        let settlement = Settlement::open(id, operation, at, start, Rc::clone(&self.recorder));
         let now = Moment::new(start - self.callers.gate.epoch, at);
-        let caller = Caller::default();
-        let mut context = Context { snapshot, start, language, shed, settlement, caller, now };
+        let recorder = Rc::clone(&self.recorder);
+        let settlement = Settlement::open(id, operation, at, start, now.ns / 1_000_000, recorder);
+        let mut context = Context {
+            snapshot,
+            start,
+            language,
+            shed,
+            settlement,
+            caller: Caller::default(),
+            now,
+            asked: start,
+            waited: Duration::ZERO,
+            random: id.random(),
+        };
         let answer = match endpoint.and_then(|endpoint| {
             context.identify(&parts, address, operation, &self.callers)?;
             Ok(endpoint)
@@ -171,37 +188,6 @@ impl<U: Upstream> Relay<U> {
         }
     }
 
-    /// Chat, completions, embeddings: read, route, splice, send, answer.
-    async fn generate<B>(
-        &self,
-        endpoint: &Endpoint,
-        parts: &Parts,
-        body: B,
-        context: &mut Context,
-    ) -> Answer<U::Body>
-    where
-        B: Body<Data = Bytes>,
-        B::Error: Into<BoxError>,
-    {
-        let body = intake::read(body, context.snapshot.limits.body).await.map_err(refused)?;
-        let ask = context.admitted(&body, endpoint.operation).map_err(refused)?;
-        let due = match ask.stream {
-            true => attempt::first_event(ask.route.clocks, context.start, Instant::now()),
-            false => context.start + ask.route.clocks.total,
-        };
-        let target = target(endpoint, parts, &ask.route).map_err(refused)?;
-        let make = || {
-            let body = Outgoing::Whole(ask.body.clone());
-            Some(call(endpoint, parts, &ask.route, target.clone(), body))
-        };
-        let (response, head) = self.attempt(&ask.route, &ask.bound, due, make, context).await?;
-        let streams = is_event_stream(response.headers()) && response.status().is_success();
-        if streams && endpoint.operation.has_choices() {
-            return Ok(tapped(response, &ask, &head, context));
-        }
-        self.whole(response, &ask.route, ask.stream, head, context).await
-    }
-
     /// Sends a call, and says when the head of its reply came.
     pub(crate) async fn attempt(
         &self,
@@ -216,60 +202,18 @@ impl<U: Upstream> Relay<U> {
             let message = "What happens cannot be recorded for now.";
             refused(Fault::new(Code::LedgerUnavailable, message))
         })?;
-        let before = context.start.elapsed();
+        context.asked = Instant::now();
+        let before = (context.asked - context.start).saturating_sub(context.waited);
         let response = attempt::send(&self.upstream, id, due, call).await?;
-        let head = Overhead { before, since: Instant::now() };
+        let attempts = context.settlement.attempts();
+        let head = Overhead { before, since: Instant::now(), attempts };
         context.settlement.note(|record| record.overhead = before);
         if response.status().is_redirection() {
             let fault = Fault::new(Code::Redirect, format!("{id} answered with a redirect."));
-            return Err(Ended { outcome: Outcome::ProviderError, fault });
+            let cause = Some(Cause::Transient);
+            return Err(Ended { outcome: Outcome::ProviderError, fault, cause });
         }
         Ok((response, head))
-    }
-
-    /// A reply that is not streamed: errors are made readable, answers pass as they are.
-    async fn whole(
-        &self,
-        response: Response<U::Body>,
-        route: &Arc<Route>,
-        wants_stream: bool,
-        head: Overhead,
-        context: &mut Context,
-    ) -> Answer<U::Body> {
-        let (parts, body) = response.into_parts();
-        let provider = &route.provider;
-        let deadline = context.start + route.clocks.total;
-        let (begun, rest) = match attempt::read(body, &provider.id, deadline, parts.status).await? {
-            Read::Whole(bytes) => (bytes, None),
-            Read::Begun(bytes, rest) => (bytes, Some(rest)),
-        };
-        // Waiting for the body was the provider's time.
-        let head = Overhead { since: Instant::now(), ..head };
-        if !parts.status.is_success() {
-            let body = attempt::error_body(&parts, &begun, provider);
-            context.close(Outcome::ProviderError, parts.status);
-            return Ok(answer(parts.status, &parts.headers, body, route, &head, Some(JSON)));
-        }
-        if let Some(rest) = rest {
-            return Ok(passed(&parts, begun, rest, route, &head, None, context));
-        }
-        match attempt::judge(&begun, provider) {
-            Verdict::Error(status, body) => {
-                context.close(Outcome::ProviderError, status);
-                Ok(answer(status, &parts.headers, body, route, &head, Some(JSON)))
-            }
-            Verdict::Unreadable => Err(unreadable(route)),
-            Verdict::Answer(_) if wants_stream => {
-                let message = format!("{} answered without streaming.", provider.id);
-                let fault = Fault::new(Code::NotAStream, message);
-                Err(Ended { outcome: Outcome::ProviderError, fault })
-            }
-            Verdict::Answer(seen) => {
-                context.settlement.note(|record| record.usage = seen.usage);
-                context.close(Outcome::Complete, parts.status);
-                Ok(answer(parts.status, &parts.headers, begun, route, &head, None))
-            }
-        }
     }
 }
 
@@ -290,27 +234,6 @@ impl Context {
         self.caller.check(operation, now)
     }
 
-    /// Reads a JSON request, and admits it: to the model that it names, or to the one that an
-    /// exhausted budget names in its place.
-    fn admitted(&mut self, body: &Bytes, operation: Operation) -> Result<Ask, Fault> {
-        let mut instead: Option<Arc<str>> = None;
-        loop {
-            let snapshot = Arc::clone(&self.snapshot);
-            let model = instead.as_deref();
-            let ask = prepare::ask(body, operation, model, &snapshot, &mut self.settlement)?;
-            self.settlement.note(|record| {
-                record.route = Some(Arc::clone(&ask.route));
-                record.stream = ask.stream;
-            });
-            match self.admit(&ask.model, &ask.route, &ask.bound) {
-                Ok(()) => return Ok(ask),
-                Err(Refusal::Fault(fault)) => return Err(fault),
-                Err(Refusal::Downgrade(_, fault)) if instead.is_some() => return Err(fault),
-                Err(Refusal::Downgrade(model, _)) => instead = Some(model),
-            }
-        }
-    }
-
     /// Admits a request to a route, under the name of the model it was asked for by.
     pub(crate) fn admit(
         &mut self,
@@ -319,6 +242,7 @@ impl Context {
         bound: &Bound,
     ) -> Result<(), Refusal> {
         self.caller.check_model(model).map_err(Refusal::Fault)?;
+        self.settlement.release();
         let snapshot = &self.snapshot;
         let admission = admit(&self.caller, model, route, bound, snapshot, self.now)?;
         self.settlement.hold(admission);
@@ -329,6 +253,12 @@ impl Context {
     pub(crate) fn close(&mut self, outcome: Outcome, status: StatusCode) {
         self.settlement.note(|record| record.status = status.as_u16());
         self.settlement.close(outcome);
+    }
+
+    /// The attempt under way has failed. Says what may come next.
+    pub(crate) fn fail(&mut self, failing: &Failing) -> Option<Failed> {
+        self.waited += self.asked.elapsed();
+        self.settlement.fail(failing)
     }
 
     /// The settlement, to travel with a body; what is left behind is closed already.
@@ -369,29 +299,24 @@ pub(crate) fn call(
     }
 }
 
-fn unreadable(route: &Route) -> Ended {
-    let message = format!("{} sent an answer that cannot be read.", route.provider.id);
-    Ended { outcome: Outcome::Truncated, fault: Fault::new(Code::Malformed, message) }
-}
-
 /// A refusal before any provider was asked.
 pub(crate) fn refused(fault: Fault) -> Ended {
-    Ended { outcome: Outcome::Refused, fault }
+    Ended { outcome: Outcome::Refused, fault, cause: None }
 }
 
 /// The response for a fault; the record is closed with it.
 fn fault_response<B>(ended: Ended, context: &mut Context) -> Response<ReplyBody<B>> {
-    let Ended { outcome, fault } = ended;
+    let Ended { outcome, fault, .. } = ended;
     let status = fault.code.status();
     let mut response = json(status, fault.to_json(context.language));
     fault.stamp(response.headers_mut());
-    let (mut route, mut asked) = (None, false);
+    let mut route = None;
     context.settlement.note(|record| {
         record.fault = Some(fault.code.name());
-        (route, asked) = (record.route.clone(), record.asked);
+        route = record.route.clone();
     });
     if let Some(route) = route {
-        stamp_route(response.headers_mut(), &route, asked);
+        stamp_route(response.headers_mut(), &route, context.settlement.attempts());
     }
     context.close(outcome, status);
     response

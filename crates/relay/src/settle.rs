@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use policy::Route;
+use policy::health::{Cause, Lease};
+use policy::plan::Failed;
 use policy::price::Charge;
 use policy::scope::Operation;
 use tokio::time::Instant;
@@ -85,7 +87,9 @@ impl Provenance {
     }
 }
 
-/// What is known of a request when it is over. Holds no prompt, no answer and no key.
+/// What is known of a request when it is over, or of an attempt of it that failed. Holds no prompt,
+/// no answer and no key.
+#[derive(Clone)]
 pub struct Record {
     /// When it came.
     pub at: SystemTime,
@@ -109,6 +113,11 @@ pub struct Record {
     pub caller: Caller,
     /// A provider was asked: there is a record of the attempt.
     pub asked: bool,
+    /// Which attempt it was, from 1, and of how many if it is the last; 0 if there was none.
+    pub attempt: u16,
+    /// Whether the request is over with it. A record of which this is not so is of an attempt that
+    /// failed, and was followed by another one.
+    pub is_last: bool,
     /// Token counts.
     pub usage: Option<Usage>,
     /// Where they come from.
@@ -134,9 +143,15 @@ pub struct Record {
 /// The open record of a request under way.
 pub struct Settlement {
     open: Option<Box<Record>>,
+    /// The attempt that failed last, as long as it is not known whether another one follows.
+    failed: Option<Box<Record>>,
     admission: Option<Box<Admission>>,
+    /// The attempt under way, as its target's health sees it.
+    lease: Option<Lease>,
     recorded: bool,
     start: Instant,
+    /// The same in milliseconds since the process began.
+    start_ms: u64,
     recorder: Rc<dyn Recorder>,
 }
 
@@ -147,6 +162,7 @@ impl Settlement {
         operation: Operation,
         at: SystemTime,
         start: Instant,
+        start_ms: u64,
         recorder: Rc<dyn Recorder>,
     ) -> Self {
         let record = Record {
@@ -161,6 +177,8 @@ impl Settlement {
             fault: None,
             caller: Caller::default(),
             asked: false,
+            attempt: 0,
+            is_last: true,
             usage: None,
             provenance: Provenance::None,
             charge: None,
@@ -172,14 +190,29 @@ impl Settlement {
             total: Duration::ZERO,
             overhead: Duration::ZERO,
         };
-        Self { open: Some(Box::new(record)), admission: None, recorded: false, start, recorder }
+        Self {
+            open: Some(Box::new(record)),
+            failed: None,
+            admission: None,
+            lease: None,
+            recorded: false,
+            start,
+            start_ms,
+            recorder,
+        }
     }
 
     /// Moves the open record out, to travel with a body; what stays behind is closed.
     pub(crate) fn take(&mut self) -> Self {
-        let recorder = Rc::clone(&self.recorder);
-        let (open, admission) = (self.open.take(), self.admission.take());
-        Self { open, admission, recorded: false, start: self.start, recorder }
+        Self {
+            open: self.open.take(),
+            failed: self.failed.take(),
+            admission: self.admission.take(),
+            lease: self.lease.take(),
+            recorded: false,
+            recorder: Rc::clone(&self.recorder),
+            ..*self
+        }
     }
 
     /// Changes what is known so far.
@@ -196,9 +229,24 @@ impl Settlement {
             || route.holders.iter().any(|holder| !holder.terms().accounts.is_empty())
     }
 
-    /// Keeps what the request was admitted with, to the end.
+    /// Gives back what is left of the attempt before.
+    pub(crate) fn release(&mut self) {
+        self.admission = None;
+    }
+
+    /// Keeps what the attempt was admitted with, to its end.
     pub(crate) fn hold(&mut self, admission: Admission) {
         self.admission = (!admission.is_empty()).then(|| Box::new(admission));
+    }
+
+    /// Keeps the place of the attempt at its target, to its end.
+    pub(crate) fn lend(&mut self, lease: Lease) {
+        self.lease = Some(lease);
+    }
+
+    /// Milliseconds from the start of the process to now.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.start_ms.saturating_add(milliseconds(self.start.elapsed()))
     }
 
     /// Notes, so that it lasts, that a provider is about to be asked.
@@ -208,32 +256,118 @@ impl Settlement {
     pub(crate) fn ask(&mut self, bound: &Bound) -> Result<(), Unrecorded> {
         let Some(record) = &mut self.open else { return Ok(()) };
         record.likely_input = bound.input;
-        self.recorder.open(record, bound)?;
+        record.attempt += 1;
+        if let Err(fault) = self.recorder.open(record, bound) {
+            record.attempt -= 1;
+            return Err(fault);
+        }
         record.asked = true;
+        if let Some(failed) = self.failed.take() {
+            self.recorder.record(failed);
+        }
         Ok(())
+    }
+
+    /// The attempt has failed, and another one may follow: what it used is settled now. Says what
+    /// may come next, and how long the attempt took.
+    pub(crate) fn fail(&mut self, failure: &Failing) -> Option<Failed> {
+        let now_ms = self.now_ms();
+        let lease = self.lease.take()?;
+        let took_ms = now_ms.saturating_sub(lease.begun_ms());
+        let wait_ms = failure.wait.map(milliseconds);
+        let next = lease.failed(failure.cause, wait_ms, now_ms);
+        let record = self.open.as_mut()?;
+        let mut failed = record.clone();
+        failed.is_last = false;
+        failed.outcome = failure.outcome;
+        failed.fault = failure.fault;
+        failed.status = failure.status;
+        failed.total = self.start.elapsed();
+        let used = failed.account();
+        if let Some(admission) = &mut self.admission {
+            failed.alerts = admission.settle_attempt(&used, failed.total);
+        }
+        self.failed = Some(failed);
+        record.asked = false;
+        record.usage = None;
+        Some(Failed { next, took_ms })
+    }
+
+    /// How many providers were asked.
+    pub(crate) fn attempts(&self) -> u16 {
+        self.open.as_ref().map_or(0, |record| record.attempt)
     }
 
     /// Counts events that carry something, and the output tokens in their text; the first event is
     /// timed.
     pub(crate) fn saw_events(&mut self, count: u64, tokens: u64, now: Instant) {
         let start = self.start;
+        let mut is_first = false;
         self.note(|record| {
             record.events += count;
             record.seen_output += tokens;
+            is_first = record.first_event.is_none();
             record.first_event.get_or_insert_with(|| now - start);
         });
+        if is_first && let Some(lease) = &mut self.lease {
+            lease.first_token(self.start_ms.saturating_add(milliseconds(now - start)));
+        }
     }
 
     /// Records the end. Later calls change nothing.
     pub(crate) fn close(&mut self, outcome: Outcome) {
-        if let Some(mut record) = self.open.take() {
-            record.outcome = outcome;
-            record.total = self.start.elapsed();
-            record.account(self.admission.take());
-            self.recorder.record(record);
-            self.recorded = true;
+        let Some(mut record) = self.open.take() else { return };
+        record.outcome = outcome;
+        record.total = self.start.elapsed();
+        let used = match self.failed.take() {
+            // What it used is settled.
+            Some(failed) => {
+                record = record.behind(failed);
+                Used::default()
+            }
+            None => record.account(),
+        };
+        if let Some(lease) = self.lease.take() {
+            give_back(lease, outcome, self.now_ms());
         }
+        if let Some(admission) = self.admission.take() {
+            record.alerts.extend(admission.settle(&used, record.total));
+        }
+        self.recorder.record(record);
+        self.recorded = true;
     }
+}
+
+/// An attempt that failed before anything of an answer had gone to the client.
+pub(crate) struct Failing {
+    pub(crate) cause: Cause,
+    /// How long the provider wants to be left alone.
+    pub(crate) wait: Option<Duration>,
+    pub(crate) outcome: Outcome,
+    pub(crate) fault: Option<&'static str>,
+    /// Of the provider's reply; 0 if there was none.
+    pub(crate) status: u16,
+}
+
+/// Tells a target's health how the attempt ended that its client saw the end of.
+fn give_back(lease: Lease, outcome: Outcome, now_ms: u64) {
+    use Outcome::{ClientGone, Complete, Failed, Refused, Shed};
+    use Outcome::{ProviderError, TimedOut, Truncated, Unreachable};
+    match outcome {
+        Complete => lease.succeeded(now_ms),
+        Truncated | TimedOut | ProviderError => {
+            lease.failed(Cause::Transient, None, now_ms);
+        }
+        Unreachable => {
+            lease.failed(Cause::HardDown, None, now_ms);
+        }
+        // They say nothing of the target.
+        ClientGone | Shed | Failed | Refused => drop(lease),
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Record {
@@ -244,8 +378,19 @@ impl Record {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Works out what was used and what it cost, and settles with it.
-    fn account(&mut self, admission: Option<Box<Admission>>) {
+    /// The record of a request whose last attempt has failed, unless another one is under way. What
+    /// was told to the client is in `self`.
+    fn behind(self: Box<Self>, failed: Box<Self>) -> Box<Self> {
+        let outcome = match self.outcome {
+            // What became of the request says less than what became of its last attempt.
+            Outcome::Refused | Outcome::ProviderError | Outcome::Unreachable => failed.outcome,
+            outcome => outcome,
+        };
+        Box::new(Self { outcome, status: self.status, total: self.total, is_last: true, ..*failed })
+    }
+
+    /// Works out what was used and what it cost.
+    fn account(&mut self) -> Used {
         if self.asked {
             self.provenance = match (self.usage, self.may_have_been_billed()) {
                 (Some(_), _) => Provenance::Reported,
@@ -261,14 +406,12 @@ impl Record {
         if let (Some(usage), Some(price)) = (&self.usage, price) {
             self.charge = Some(price.charge(usage, self.at_ms()));
         }
-        let Some(admission) = admission else { return };
         let usage = self.usage.unwrap_or_default();
-        let used = Used {
+        Used {
             input: usage.input_total(),
             output: usage.output_total(),
             cost: self.charge.as_ref().map(|charge| charge.money),
-        };
-        self.alerts = admission.settle(&used, self.total);
+        }
     }
 
     /// Whether a provider that never told its counts may bill the request all the same: what it

@@ -22,7 +22,7 @@ use wire::sse::{Event, Framer, events};
 use crate::attempt::{Ended, error_event, first_event};
 use crate::estimate::tokens_of_text;
 use crate::fault::{Code, Fault, Language};
-use crate::gather::gather;
+use crate::gather::{Gathered, gather};
 use crate::latch::Waiter;
 use crate::ports::Failure;
 use crate::settle::{Outcome, Settlement};
@@ -50,6 +50,8 @@ pub(crate) struct Rules {
 
 /// See the [module](self).
 pub(crate) struct Tap<B> {
+    /// Bytes that were read already, until they are looked at.
+    begun: Bytes,
     /// `None` once the stream has ended or was given up.
     body: Option<B>,
     rules: Rules,
@@ -92,10 +94,11 @@ impl<B> Tap<B>
 where
     B: Body<Data = Bytes, Error = Failure> + Unpin,
 {
-    pub(crate) fn new(body: B, rules: Rules, settlement: Settlement) -> Self {
+    pub(crate) fn new(begun: Bytes, body: B, rules: Rules, settlement: Settlement) -> Self {
         let due = first_event(rules.clocks, rules.start, rules.asked);
         let timer = Box::pin(sleep_until(due));
         Self {
+            begun,
             body: Some(body),
             rules,
             framer: Framer::default(),
@@ -131,7 +134,10 @@ where
                 let fault = Fault::new(Code::ShuttingDown, "Magpie is stopping.");
                 return Poll::Ready(Some(self.fail(Outcome::Shed, &fault)));
             }
-            let gathered = gather(body, cx);
+            let gathered = match self.begun.is_empty() {
+                true => gather(body, cx),
+                false => Gathered { data: std::mem::take(&mut self.begun), end: None },
+            };
             if gathered.data.is_empty() && gathered.end.is_none() {
                 // Its being set was looked at above; this is for the time until the next event.
                 let _ = self.rules.shed.poll(cx);

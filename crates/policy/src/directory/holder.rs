@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::TermsConfig;
+use super::{Metadata, TermsConfig};
 use crate::budget::Account;
 use crate::limit::Counter;
 use crate::scope::Scope;
@@ -85,6 +85,8 @@ pub struct Terms {
     pub counters: Vec<Arc<Counter>>,
     /// How much money.
     pub accounts: Vec<Arc<Account>>,
+    /// The owner's notes.
+    pub metadata: Metadata,
     /// The user, team and organisation above.
     above: [Option<Arc<Holder>>; 3],
 }
@@ -130,6 +132,7 @@ impl Holder {
             scope: config.scope(),
             counters: counters.collect(),
             accounts: accounts.collect(),
+            metadata: config.metadata.clone(),
             above,
         };
         self.terms.store(Arc::new(terms));
@@ -170,6 +173,7 @@ impl Holder {
             disabled: mine.disabled,
             not_after_ms: mine.not_after_ms,
             scope: mine.scope.clone(),
+            metadata: mine.metadata.clone(),
             above: mine.above.clone(),
         }));
     }

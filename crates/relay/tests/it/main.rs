@@ -14,6 +14,7 @@ mod edits;
 mod ends;
 mod errors_in_replies;
 mod estimates;
+mod failover;
 mod failures;
 mod forms;
 mod forward;

@@ -1,0 +1,144 @@
+//! The course of a request through the plan of its model: which target is asked now, and whether
+//! another one is asked after a failure.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use policy::Plan;
+use policy::plan::{Candidate, Failed, Picker};
+
+use crate::admit::Refusal;
+use crate::facts::Looked;
+use crate::fault::{Code, Fault};
+use crate::intake::Operation;
+use crate::prepare::{Ask, Wish, unknown_model};
+use crate::serve::Context;
+
+/// Characters of a model's name that are recorded: nobody has to name one that exists.
+const LOGGED_NAME: usize = 200;
+
+/// How far a request has come in its plan.
+#[derive(Default)]
+pub(crate) struct Course {
+    /// The model that is asked in place of the one that the body names.
+    instead: Option<Arc<str>>,
+    way: Option<Way>,
+    /// What each target said that was asked, in words.
+    tried: Vec<String>,
+}
+
+/// A plan, and how far it was followed.
+struct Way {
+    plan: Arc<Plan>,
+    picker: Picker,
+    looked: Looked,
+}
+
+impl Course {
+    /// Whether there may be another target than the one that is asked now.
+    pub(crate) fn has_more(&self) -> bool {
+        self.way.as_ref().is_some_and(|way| way.plan.targets().len() > 1)
+    }
+
+    /// Whether another attempt is made after one that failed.
+    pub(crate) fn goes_on(&mut self, failed: Failed, now_ms: u64) -> bool {
+        let Some(way) = &mut self.way else { return false };
+        way.plan.targets().len() > 1 && way.plan.go_on(&mut way.picker, failed, now_ms)
+    }
+
+    /// Notes what became of a target.
+    pub(crate) fn note(&mut self, words: String) {
+        self.tried.push(words);
+    }
+
+    /// The fault of a request that no target could serve.
+    fn no_target(&self, now_ms: u64) -> Fault {
+        let mut message = String::from("No target can serve this now");
+        let Some(way) = &self.way else { return Fault::new(Code::NoTarget, message) };
+        let skipped = way.picker.skipped().iter().map(|skipped| {
+            let target = &way.plan.targets()[skipped.target];
+            format!("{}: {}", target.name(), skipped.skip)
+        });
+        let all: Vec<String> = self.tried.iter().cloned().chain(skipped).collect();
+        for (index, words) in all.iter().enumerate() {
+            message.push_str(if index == 0 { ": " } else { "; " });
+            message.push_str(words.trim_end_matches('.'));
+        }
+        message.push('.');
+        let wait = way.picker.retry_after_ms(now_ms).unwrap_or(1000);
+        Fault::new(Code::NoTarget, message)
+            .header(http::header::RETRY_AFTER, wait.div_ceil(1000).max(1).into())
+    }
+}
+
+impl Context {
+    /// Reads a JSON request, and admits it to the next target of its plan: of the model that it
+    /// names, or of the one that an exhausted budget names in its place.
+    pub(crate) fn admitted(
+        &mut self,
+        headers: &HeaderMap,
+        body: &Bytes,
+        operation: Operation,
+        course: &mut Course,
+    ) -> Result<Ask, Fault> {
+        let mut wish = Wish::read(body, operation)?;
+        let mut checked = false;
+        let mut refused = None;
+        loop {
+            let model = course.instead.as_deref().unwrap_or(&wish.named).to_owned();
+            self.settlement.note(|record| record.model = model.chars().take(LOGGED_NAME).collect());
+            let way = match &mut course.way {
+                Some(way) => way,
+                none => none.insert(self.way(&model, &wish)?),
+            };
+            if !std::mem::replace(&mut checked, true) {
+                wish.check()?;
+            }
+            let Some(candidate) = self.candidate(way, headers, operation) else {
+                return Err(refused.unwrap_or_else(|| course.no_target(self.settlement.now_ms())));
+            };
+            let route = Arc::clone(&way.plan.targets()[candidate.target].route);
+            let strict = self.settlement.has_budget(&route);
+            let ask = wish.ask(&route, &self.snapshot, strict)?;
+            self.settlement.note(|record| {
+                record.route = Some(Arc::clone(&route));
+                record.stream = ask.stream;
+            });
+            match self.admit(&model, &route, &ask.bound) {
+                Ok(()) => {
+                    self.settlement.lend(candidate.lease);
+                    return Ok(ask);
+                }
+                Err(Refusal::Fault(fault)) => return Err(fault),
+                Err(Refusal::Target(fault)) => refused = Some(fault),
+                Err(Refusal::Downgrade(_, fault)) if course.instead.is_some() => return Err(fault),
+                Err(Refusal::Downgrade(model, _)) => {
+                    *course = Course { instead: Some(model), ..Course::default() };
+                }
+            }
+        }
+    }
+
+    fn way(&self, model: &str, wish: &Wish<'_>) -> Result<Way, Fault> {
+        let plan = self.snapshot.plan(model);
+        let plan = plan.map_err(|unknown| unknown_model(model, &unknown.nearest))?;
+        let looked = Looked::at(&wish.envelope, wish.body, plan.needs());
+        plan.budget().earn();
+        Ok(Way { plan, picker: Picker::new(self.random), looked })
+    }
+
+    fn candidate(
+        &self,
+        way: &mut Way,
+        headers: &HeaderMap,
+        operation: Operation,
+    ) -> Option<Candidate> {
+        let metadata = match way.plan.needs().metadata {
+            true => way.looked.metadata(&self.caller),
+            false => Vec::new(),
+        };
+        let facts = way.looked.facts(operation, headers, &self.caller, &metadata, self.now.ms);
+        way.plan.next(&mut way.picker, &facts, self.settlement.now_ms())
+    }
+}
