@@ -165,6 +165,10 @@ pub struct ProviderConfig {
     /// The credential. Default: the profile's usual environment variable.
     #[schemars(extend("x-example" = "${XINGHE_API_KEY}"))]
     pub api_key: Option<String>,
+    /// In place of `api_key`: several credentials, which take turns. One that is throttled or refused
+    /// is left alone for a while. At most 64.
+    #[schemars(extend("x-example" = ["${DASHSCOPE_A}", "${DASHSCOPE_B}"], "x-alternative" = true))]
+    pub api_keys: Option<At<Vec<String>>>,
     /// The URL in front of `/chat/completions`.
     #[schemars(extend("x-example" = "https://aistudio.baidu.com/llm/lmapi/v3"))]
     pub base_url: Option<At<String>>,

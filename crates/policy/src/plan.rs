@@ -61,8 +61,8 @@ impl Target {
     /// The target of a route, with what is known of it.
     #[must_use]
     pub fn new(route: Arc<Route>, health: &Health) -> Self {
-        // Told apart by their number, as long as a provider has one.
-        let live = health.live(&route.provider.id, &route.upstream_model, &["0"]);
+        let marks = route.provider.credential_marks();
+        let live = health.live(&route.provider.id, &route.upstream_model, &marks);
         Self { route, live }
     }
 

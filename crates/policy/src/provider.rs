@@ -9,6 +9,7 @@ use wire::reply::ErrorMark;
 
 use crate::directory::Holder;
 use crate::edits::EditPlan;
+use crate::key;
 use crate::price::{ModelLimits, Overrides, Price, PriceBook};
 use crate::secret::Secret;
 use crate::units;
@@ -31,6 +32,8 @@ pub struct Provider {
     pub credential_header: Option<(HeaderName, HeaderValue)>,
     /// The credential itself, to take it out of what the provider echoes.
     pub credential: Option<Secret>,
+    /// The credentials that take turns with that one, each with its header.
+    pub more_credentials: Vec<(Secret, (HeaderName, HeaderValue))>,
     /// Headers set on every request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Client headers let through beyond the common ones.
@@ -80,6 +83,7 @@ impl Provider {
             base_path: "".into(),
             credential_header: None,
             credential: None,
+            more_credentials: Vec::new(),
             headers: Vec::new(),
             forward: Forward::new(&[]),
             error_marks: Vec::new(),
@@ -94,6 +98,29 @@ impl Provider {
             holder: None,
         };
         Ok((bare, path))
+    }
+
+    /// The header of one of its credentials, by the number that a [`Lease`](crate::health::Lease)
+    /// has; of the first for a number that none has.
+    #[must_use]
+    pub fn header_of_credential(&self, number: usize) -> Option<&(HeaderName, HeaderValue)> {
+        let more = number.checked_sub(1).and_then(|index| self.more_credentials.get(index));
+        more.map(|(_, header)| header).or(self.credential_header.as_ref())
+    }
+
+    /// All its credentials, to take them out of what it echoes.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        self.credential.iter().chain(self.more_credentials.iter().map(|(secret, _)| secret))
+    }
+
+    /// Marks that tell its credentials apart without being them, in their order: the beginning of
+    /// a digest.
+    pub(crate) fn credential_marks(&self) -> Vec<String> {
+        let mark = |secret: &Secret| {
+            let digest = key::sha256(secret.expose().as_bytes());
+            digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        self.secrets().map(mark).collect()
     }
 
     /// What one of its models costs, if that is known.

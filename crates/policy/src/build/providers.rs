@@ -11,6 +11,7 @@ use super::Builder;
 use crate::config::{At, Config, ProviderConfig};
 use crate::directory::Kind;
 use crate::edits::EditPlan;
+use crate::health::MOST_CREDENTIALS;
 use crate::names::nearest;
 use crate::problem::Place;
 use crate::provider::{Clocks, Forward, Origin, Provider, Scheme, parse_base_url, shown};
@@ -116,6 +117,7 @@ impl Builder<'_> {
         let credential = self.credential(id, &profile, file, &auth, place);
         let credential_header =
             credential.as_ref().and_then(|key| self.header_of(id, key, &auth, place));
+        let more_credentials = self.more_credentials(id, file, &auth);
         let headers = file.headers.clone().unwrap_or_default();
         let mut set = profile.headers.set.clone();
         set.extend(headers.set);
@@ -137,6 +139,7 @@ impl Builder<'_> {
             base_path,
             credential_header,
             credential,
+            more_credentials,
             headers: self.headers(set, place),
             forward: Forward::new(&forward),
             error_marks: errors.iter().map(mark).collect(),
@@ -204,7 +207,9 @@ impl Builder<'_> {
         place: Place,
     ) -> Option<Secret> {
         let from_env = || profile.env.key.iter().find_map(|name| self.env(name));
-        let text = file.api_key.as_deref().map(str::trim).or_else(from_env);
+        let listed = file.api_keys.as_ref().and_then(|keys| keys.value.first());
+        let written = file.api_key.as_ref().or(listed).map(|key| key.trim());
+        let text = written.or_else(from_env);
         if let Some(text) = text.filter(|text| !text.is_empty()) {
             return Some(Secret::new(text));
         }
@@ -216,6 +221,38 @@ impl Builder<'_> {
             self.problem(place, format!("the provider `{id}` has no key"), hint);
         }
         None
+    }
+
+    /// The credentials behind the first one.
+    fn more_credentials(
+        &mut self,
+        id: &str,
+        file: &ProviderConfig,
+        auth: &Auth,
+    ) -> Vec<(Secret, (HeaderName, HeaderValue))> {
+        let Some(At { value: keys, place }) = &file.api_keys else { return Vec::new() };
+        let keys: Vec<&str> = keys.iter().map(|key| key.trim()).collect();
+        let stands_before = |index: usize| keys[..index].contains(&keys[index]);
+        let message = if file.api_key.is_some() {
+            Some("one of `api_key` and `api_keys` is enough".to_owned())
+        } else if keys.len() > MOST_CREDENTIALS {
+            Some(format!("`api_keys` takes at most {MOST_CREDENTIALS} credentials"))
+        } else if let Some(index) = keys.iter().position(|key| key.is_empty()) {
+            Some(format!("credential {} of `{id}` is empty", index + 1))
+        } else {
+            let twice = (0..keys.len()).find(|index| stands_before(*index));
+            twice.map(|index| format!("credential {} of `{id}` stands there before", index + 1))
+        };
+        if let Some(message) = message {
+            self.problem(*place, message, "list each credential once, best from the environment");
+            return Vec::new();
+        }
+        let more = keys.iter().skip(1).map(|key| {
+            let secret = Secret::new(key);
+            let header = self.header_of(id, &secret, auth, *place)?;
+            Some((secret, header))
+        });
+        more.flatten().collect()
     }
 
     fn header_of(

@@ -24,12 +24,13 @@ impl Health {
     /// What is known of a target, with the bench of each credential. `credentials` are marks that
     /// tell them apart (never the credentials themselves), in the provider's order.
     #[must_use]
-    pub fn live(&self, provider: &str, model: &str, credentials: &[&str]) -> Arc<Live> {
-        let bench = |mark: &&str| self.benches.get(&format!("{provider}\0{model}\0{mark}"));
-        Arc::new(Live {
-            health: self.targets.get(&format!("{provider}\0{model}")),
-            credentials: Credentials::new(credentials.iter().map(bench)),
-        })
+    pub fn live(&self, provider: &str, model: &str, credentials: &[impl AsRef<str>]) -> Arc<Live> {
+        let target = format!("{provider}\0{model}");
+        let benches = credentials
+            .iter()
+            .map(|mark| self.benches.get(&format!("{target}\0{}", mark.as_ref())));
+        let credentials = Credentials::new(benches);
+        Arc::new(Live { health: self.targets.get(&target), credentials })
     }
 
     /// The retry budget of a model.

@@ -168,13 +168,14 @@ fn health_is_kept_by_provider_and_model() {
 #[test]
 fn what_is_kept_is_bounded_and_what_is_in_use_stays() {
     let health = Health::default();
-    let held: Vec<_> = (0..10).map(|name| health.live("a", &format!("held-{name}"), &[])).collect();
+    let held: Vec<_> =
+        (0..10).map(|name| health.live("a", &format!("held-{name}"), &[""; 0])).collect();
     for name in 0..2 * MOST_KEPT {
-        let _ = health.live("a", &name.to_string(), &[]);
+        let _ = health.live("a", &name.to_string(), &[""; 0]);
         assert!(health.known_targets() <= MOST_KEPT);
     }
     for (name, live) in held.iter().enumerate() {
-        let again = health.live("a", &format!("held-{name}"), &[]);
+        let again = health.live("a", &format!("held-{name}"), &[""; 0]);
         assert!(Arc::ptr_eq(&live.health, &again.health));
     }
 }

@@ -13,6 +13,7 @@ mod budgets_model;
 mod build_problems;
 mod callers;
 mod clocks;
+mod credentials;
 mod directory;
 mod discovery;
 mod edits;
