@@ -11,6 +11,7 @@ mod cause;
 mod ewma;
 mod registry;
 pub mod retry;
+mod retry_after;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -21,6 +22,7 @@ pub use cause::{BARRED_MS, Cause, LONGEST_WAIT_MS, Next, THROTTLED_MS};
 pub use ewma::Ewma;
 pub use registry::{Health, MOST_KEPT};
 pub use retry::{RetryBudget, backoff_ms};
+pub use retry_after::retry_after_ms;
 
 /// How one target is: a provider and an upstream model, whatever plans name it.
 #[derive(Debug, Default)]

@@ -136,6 +136,12 @@ impl State {
         Self { phase: Phase::Open, unreached, trips, at_ms: now_ms.saturating_add(open) }
     }
 
+    /// Whether the probe that began then holds the slot: another may have it by now, if a request
+    /// that passed in spite of it closed the breaker in between.
+    fn is_probed_since(self, begun_ms: u64) -> bool {
+        self.phase == Phase::HalfOpen && self.at_ms == begun_ms.min(MOST_MS)
+    }
+
     fn closed(self, now_ms: u64) -> Self {
         Self { phase: Phase::Closed, unreached: false, at_ms: now_ms.max(1), ..self }
     }
@@ -164,7 +170,7 @@ impl Breaker {
     }
 
     /// Takes the one slot of a probe, if it is due. Whoever gets it has to come back with
-    /// [`record`](Self::record).
+    /// [`record`](Self::record), and this time as the beginning.
     #[must_use]
     pub fn probe(&self, now_ms: u64) -> bool {
         self.change(|state| {
@@ -176,15 +182,14 @@ impl Breaker {
     /// Counts what an attempt, begun at `begun_ms`, says of the target.
     pub fn record(&self, sign: Sign, passage: Passage, begun_ms: u64, now_ms: u64) {
         match (sign, passage) {
-            (Sign::Neutral, Passage::Probe) => self.give_back(),
+            (Sign::Neutral, Passage::Probe) => self.give_back(begun_ms),
             (Sign::Neutral, _) => {}
             (Sign::Success, Passage::Closed) => self.count_success(begun_ms, now_ms),
             (Sign::Success, Passage::Probe | Passage::Despite) => self.close(now_ms),
             (sign, Passage::Probe) => {
                 let unreached = sign == Sign::Unreached;
                 self.change(|state| {
-                    let is_mine = state.phase == Phase::HalfOpen;
-                    is_mine.then(|| state.tripped(unreached, now_ms))
+                    state.is_probed_since(begun_ms).then(|| state.tripped(unreached, now_ms))
                 });
             }
             // The time it stays open goes on; its end brings the next probe.
@@ -196,10 +201,10 @@ impl Breaker {
     }
 
     /// Gives back the slot of a probe that ended without saying anything: the next one is due.
-    fn give_back(&self) {
+    fn give_back(&self, begun_ms: u64) {
         self.change(|state| {
-            let is_mine = state.phase == Phase::HalfOpen;
-            is_mine.then_some(State { phase: Phase::Open, at_ms: 0, ..state })
+            let due = State { phase: Phase::Open, at_ms: 0, ..state };
+            state.is_probed_since(begun_ms).then_some(due)
         });
     }
 

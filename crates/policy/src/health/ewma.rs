@@ -56,7 +56,6 @@ fn read(word: u64, now_ms: u64) -> Option<(f32, f32)> {
 }
 
 /// As `f32`; nothing here is as long as the 4 hours beyond which that is coarser than it is.
-#[allow(clippy::cast_precision_loss, reason = "a mean needs no more")]
 fn approximate(ms: u64) -> f32 {
     ms as f32
 }

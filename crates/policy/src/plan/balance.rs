@@ -214,7 +214,6 @@ impl Walk<'_, '_> {
     }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a comparison needs no more")]
 fn weight(member: &Member) -> f32 {
     member.weight as f32
 }

@@ -37,7 +37,6 @@ pub(crate) fn draw(caller: u64, member: u64, weight: u32) -> f64 {
 }
 
 /// A number between 0 and 1, both excluded.
-#[allow(clippy::cast_precision_loss, reason = "53 bits are exact")]
 pub(crate) fn unit(word: u64) -> f64 {
-    ((word >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
+    ((word >> 12) as f64 + 0.5) / (1_u64 << 52) as f64
 }

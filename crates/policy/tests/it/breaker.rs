@@ -178,6 +178,23 @@ fn a_success_in_spite_of_it_closes_it() {
     assert!(closed(&breaker, 3));
 }
 
+#[test]
+fn a_probe_from_before_has_no_say_in_the_one_that_is_under_way() {
+    let breaker = opened(0);
+    assert!(breaker.probe(OPEN_MS));
+    // One that passed in spite of it closes it; it opens again, and the next probe begins.
+    breaker.record(Sign::Success, Passage::Despite, OPEN_MS, OPEN_MS + 1);
+    for _ in 0..IN_A_ROW {
+        breaker.record(Sign::Failure, Passage::Closed, OPEN_MS + 1, OPEN_MS + 1);
+    }
+    let later = OPEN_MS + 1 + 2 * OPEN_MS;
+    assert!(breaker.probe(later));
+    for sign in [Sign::Failure, Sign::Unreached, Sign::Neutral] {
+        breaker.record(sign, Passage::Probe, OPEN_MS, later + 1);
+        assert_eq!(breaker.standing(later + 1), Standing::Probing { unreached: false });
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Wait(u64),
@@ -209,13 +226,13 @@ proptest! {
         ),
     ) {
         let breaker = Breaker::default();
-        let (mut now, mut probing) = (0, false);
+        let (mut now, mut probing, mut since) = (0, false, 0);
         for step in steps {
             match step {
                 Step::Wait(ms) => now += ms,
                 // A probe that is under way ends; else an attempt comes, and may become one.
                 Step::Try(number) if probing => {
-                    breaker.record(sign(number), Passage::Probe, now, now);
+                    breaker.record(sign(number), Passage::Probe, since, now);
                     probing = false;
                 }
                 Step::Try(number) => match breaker.standing(now) {
@@ -225,7 +242,7 @@ proptest! {
                     }
                     Standing::Due => {
                         prop_assert!(breaker.probe(now));
-                        probing = true;
+                        (probing, since) = (true, now);
                     }
                     Standing::Open { until_ms, .. } => {
                         prop_assert!(until_ms > now && until_ms - now <= LONGEST_OPEN_MS);
@@ -242,7 +259,7 @@ proptest! {
             prop_assert_eq!(is_probing, probing);
         }
         if probing {
-            breaker.record(Sign::Neutral, Passage::Probe, now, now);
+            breaker.record(Sign::Neutral, Passage::Probe, since, now);
         }
         now += LONGEST_OPEN_MS;
         if !closed(&breaker, now) {
