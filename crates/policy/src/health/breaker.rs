@@ -7,16 +7,22 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// Failures in a row that open it.
+/// Failures in a row that open it while there are too few attempts for their share to say anything.
 pub const IN_A_ROW: u32 = 5;
+/// Failures in a row that open it in any case. With many attempts, five in a row come about by chance
+/// where one in three fails, and more in a row hardly.
+pub const MANY_IN_A_ROW: u32 = 10;
 /// Failures in a row to reach the target at all that open it.
 pub const UNREACHED_IN_A_ROW: u32 = 3;
-/// The time in which successes and failures are counted together, in milliseconds.
-pub const WINDOW_MS: u64 = 10_000;
-/// Attempts in the window below which the share of failures says nothing.
+/// What was counted before counts half after this time, in milliseconds.
+pub const WINDOW_MS: u64 = 1_500;
+/// Attempts below which the share of failures says nothing.
 pub const LEAST_VOLUME: u64 = 10;
-/// Percent of failures in the window from which it opens.
-pub const FAILED_PERCENT: u64 = 40;
+/// Percent of failures from which it opens, if that many are more than chance.
+pub const FAILED_PERCENT: u64 = 30;
+/// Two standard deviations of that share, in percent of one attempt: of ten attempts six have to
+/// fail, of a hundred forty.
+const CHANCE_PERCENT: u64 = 92;
 /// How long it stays open the first time, in milliseconds; each relapse doubles it.
 pub const OPEN_MS: u64 = 5_000;
 /// The longest that it stays open, in milliseconds.
@@ -245,9 +251,11 @@ impl Breaker {
             }
         };
         let volume = ok + failed;
-        let is_bad = volume >= LEAST_VOLUME && failed * 100 >= volume * FAILED_PERCENT;
+        let bad = volume * FAILED_PERCENT + volume.isqrt() * CHANCE_PERCENT;
+        let is_bad = volume >= LEAST_VOLUME && failed * 100 >= bad;
         let is_gone = out_of_reach >= UNREACHED_IN_A_ROW;
-        if is_bad || is_gone || in_a_row >= IN_A_ROW {
+        let enough = if volume < LEAST_VOLUME { IN_A_ROW } else { MANY_IN_A_ROW };
+        if is_bad || is_gone || in_a_row >= enough {
             self.change(|state| {
                 (state.phase == Phase::Closed).then(|| state.tripped(is_gone, now_ms))
             });
@@ -277,21 +285,24 @@ fn ramp(since_ms: u64, now_ms: u64) -> u64 {
     (passed * 100 / RAMP_MS).max(RAMP_FROM_PERCENT)
 }
 
-/// Successes and failures of the window under way: 24 bits its number, 20 bits each count.
+/// Successes and failures, those of each window before counted half as much as those of the next: 24
+/// bits the number of the window, 20 bits each count.
 #[derive(Debug, Default)]
 struct Window(AtomicU64);
 
 const COUNT: u64 = (1 << 20) - 1;
+const NUMBER: u64 = (1 << 24) - 1;
 
 impl Window {
     /// Counts one more, and says how many of both there are.
     fn add(&self, success: bool, now_ms: u64) -> (u64, u64) {
-        let number = (now_ms / WINDOW_MS) & 0xff_ffff;
+        let number = (now_ms / WINDOW_MS) & NUMBER;
         let added = |word: u64| {
-            let (mut ok, mut failed) = match word >> 40 == number {
-                true => ((word >> 20) & COUNT, word & COUNT),
-                false => (0, 0),
-            };
+            let passed = number.wrapping_sub(word >> 40) & NUMBER;
+            // A thread whose clock is behind counts in the window that there is.
+            let halvings = if passed > NUMBER / 2 { 0 } else { passed.min(63) };
+            let (mut ok, mut failed) =
+                (((word >> 20) & COUNT) >> halvings, (word & COUNT) >> halvings);
             if ok.max(failed) == COUNT {
                 (ok, failed) = (ok / 2, failed / 2);
             }

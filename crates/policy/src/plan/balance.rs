@@ -105,10 +105,13 @@ impl Walk<'_, '_> {
         };
         let start = usize::try_from(turn).unwrap_or(0) % schedule.len().max(1);
         let mut order = schedule[start..].iter().chain(&schedule[..start]);
-        order.find_map(|member| {
-            let choice = self.choose(balance.members[usize::from(*member)].node)?;
-            Some(choice.because(Reason::Balanced(By::RoundRobin)))
-        })
+        let chosen =
+            order.find_map(|member| self.choose(balance.members[usize::from(*member)].node));
+        if chosen.is_none() && !self.is_dry {
+            // Nobody's turn was taken.
+            balance.turn.fetch_sub(1, Relaxed);
+        }
+        Some(chosen?.because(Reason::Balanced(By::RoundRobin)))
     }
 
     /// The member with the least cost, beginning anywhere so that equals take turns. Looks at all.

@@ -1,8 +1,8 @@
 //! The breaker: closed, open, half-open, and what each attempt says of its target.
 
 use policy::health::breaker::{
-    FORGOTTEN_MS, IN_A_ROW, LEAST_VOLUME, LONGEST_OPEN_MS, LONGEST_UNREACHED_MS, OPEN_MS, RAMP_MS,
-    UNREACHED_IN_A_ROW, UNREACHED_OPEN_MS, WINDOW_MS,
+    FORGOTTEN_MS, IN_A_ROW, LEAST_VOLUME, LONGEST_OPEN_MS, LONGEST_UNREACHED_MS, MANY_IN_A_ROW,
+    OPEN_MS, RAMP_MS, UNREACHED_IN_A_ROW, UNREACHED_OPEN_MS, WINDOW_MS,
 };
 use policy::health::{Breaker, Passage, Sign, Standing};
 use proptest::collection::vec;
@@ -38,19 +38,39 @@ fn failures_in_a_row_open_it_and_a_success_between_them_does_not_let_them() {
 }
 
 #[test]
-fn a_share_of_failures_opens_it_once_there_are_enough_attempts() {
+fn a_share_of_failures_opens_it_when_it_is_more_than_chance() {
+    let until_open = |signs: &[Sign]| {
+        let breaker = Breaker::default();
+        (0..1_000_u64).zip(signs.iter().cycle()).find_map(|(now, sign)| {
+            breaker.record(*sign, Passage::Closed, now, now);
+            (!closed(&breaker, now)).then_some(now + 1)
+        })
+    };
+    let (good, bad) = (Sign::Success, Sign::Failure);
+    assert_eq!(until_open(&[good, bad]), Some(14));
+    assert_eq!(until_open(&[good, bad, bad, bad]), Some(LEAST_VOLUME));
+    assert_eq!(until_open(&[good, good, bad]), Some(720));
+    assert_eq!(until_open(&[good, good, good, bad]), None);
+}
+
+#[test]
+fn half_of_the_answers_bad_after_good_times_opens_it_within_five_seconds() {
+    // Seventeen attempts a second.
     let breaker = Breaker::default();
-    // Two of five fail: 40 percent.
-    let signs = [Sign::Success, Sign::Failure, Sign::Success, Sign::Failure, Sign::Success];
-    let needed = usize::try_from(LEAST_VOLUME).unwrap();
-    for (count, sign) in signs.iter().cycle().take(needed).enumerate() {
-        assert!(closed(&breaker, 5), "after {count}");
-        breaker.record(*sign, Passage::Closed, 5, 5);
+    let mut now = 0;
+    for _ in 0..1_000 {
+        now += 59;
+        breaker.record(Sign::Success, Passage::Closed, now, now);
     }
-    // The tenth was a success, which opens nothing; the next failure does.
-    assert!(closed(&breaker, 5));
-    breaker.record(Sign::Failure, Passage::Closed, 5, 5);
-    assert!(!closed(&breaker, 5));
+    let begin = now;
+    let mut is_bad = false;
+    while closed(&breaker, now) {
+        now += 59;
+        is_bad = !is_bad;
+        let sign = if is_bad { Sign::Failure } else { Sign::Success };
+        breaker.record(sign, Passage::Closed, now, now);
+    }
+    assert!(now - begin <= 5_000, "{}", now - begin);
 }
 
 #[test]
@@ -61,6 +81,22 @@ fn one_failure_in_ten_does_not_open_it() {
         breaker.record(sign, Passage::Closed, count, count);
         assert!(closed(&breaker, count));
     }
+}
+
+#[test]
+fn one_failure_in_four_does_not_open_it_by_a_streak_and_the_end_of_all_does_at_once() {
+    let breaker = Breaker::default();
+    let mut word = 1_u64;
+    for now in 0..100_000_u64 {
+        word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let sign = if (word >> 33).is_multiple_of(4) { Sign::Failure } else { Sign::Success };
+        breaker.record(sign, Passage::Closed, now, now);
+        assert!(closed(&breaker, now), "after {now}");
+    }
+    for _ in 0..MANY_IN_A_ROW {
+        breaker.record(Sign::Failure, Passage::Closed, 100_000, 100_000);
+    }
+    assert!(!closed(&breaker, 100_000));
 }
 
 #[test]

@@ -62,6 +62,15 @@ fn a_probe_that_is_throttled_gives_its_slot_back() {
 }
 
 #[test]
+fn a_target_that_throttles_all_day_is_not_ejected() {
+    let live = live(&[]);
+    for now in 0..10_000 {
+        let _ = Lease::begin(&live, false, now).unwrap().failed(Cause::Throttled, Some(0), now);
+    }
+    assert_eq!(standing(&live, 10_000), Standing::Closed { percent: 100 });
+}
+
+#[test]
 fn a_probe_has_succeeded_when_its_answer_begins_and_a_cut_after_that_counts() {
     let live = live(&[]);
     fail(&live, 0);

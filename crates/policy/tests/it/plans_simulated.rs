@@ -265,6 +265,30 @@ fn a_single_target_that_is_ill_is_asked_all_the_same_and_not_stormed() {
 }
 
 #[test]
+fn what_fails_everywhere_and_yet_opens_no_breaker_is_not_multiplied() {
+    for seed in SEEDS {
+        let script: Script = |_, now, dice| match now {
+            30_000.. if dice.below(100) < 30 => (20, Some(Cause::Transient)),
+            _ => (100, None),
+        };
+        let plan = plan("{ fallback: [a/x, b/x, c/x, d/x] }");
+        let tally = World::new(plan, script, seed).run(100, 3 * MINUTE);
+        let late = |now: &&u64| **now > 30_000;
+        let attempts = tally.times.iter().flatten().filter(late).count() as u64;
+        let requests = tally.requests * 5 / 6;
+        // Saved up were a hundred retries.
+        assert!(attempts * 10 <= requests * 12 + 1_500, "seed {seed}: {attempts} for {requests}");
+        assert!(
+            tally.good * 100 > tally.requests * 85,
+            "seed {seed}: {} of {} {:?}",
+            tally.good,
+            tally.requests,
+            tally.asked
+        );
+    }
+}
+
+#[test]
 fn a_tier_that_dies_is_left_and_found_again() {
     for seed in SEEDS {
         let script: Script = |target, now, dice| match (target, now) {
