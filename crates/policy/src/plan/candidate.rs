@@ -6,7 +6,9 @@ use super::compile::MOST_DEPTH;
 use super::config::By;
 use crate::health::Lease;
 
-/// A target to ask, with its lease. To drop it unused says nothing of the target.
+/// A target to ask, with its lease. To drop it unused says nothing of the target. Whether its caller
+/// may use it is for whoever asks: each candidate has to be authorised like the first, and one that is
+/// not is [set aside](super::Picker::set_aside).
 #[derive(Debug)]
 pub struct Candidate {
     /// Which one: an index into [`Plan::targets`](super::Plan::targets).

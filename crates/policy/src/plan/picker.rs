@@ -69,7 +69,7 @@ impl Picker {
         &self.skipped
     }
 
-    /// Candidates so far.
+    /// Candidates so far, without those set aside.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.attempts
@@ -87,6 +87,12 @@ impl Picker {
     /// no other, or with another credential.
     pub fn again(&mut self) {
         self.again = self.last;
+    }
+
+    /// Takes note that the last candidate was not asked, such as one that the caller may not use: it
+    /// is no attempt, and does not come again.
+    pub fn set_aside(&mut self) {
+        self.attempts = self.attempts.saturating_sub(1);
     }
 
     pub(super) fn next_random(&mut self) -> u64 {

@@ -320,6 +320,30 @@ fn an_attempt_loop_goes_on_as_long_as_it_may() {
 }
 
 #[test]
+fn what_the_caller_may_not_use_is_no_attempt() {
+    let plan = plan("{ fallback: [a/1, a/2, a/3, a/4, a/5, b/x, c/x] }");
+    eject(&plan, 5, 0);
+    eject(&plan, 6, 0);
+    with_facts(
+        |_| {},
+        |facts| {
+            let mut picker = Picker::new(0);
+            let mut seen = Vec::new();
+            while let Some(candidate) = plan.next(&mut picker, facts, 1) {
+                seen.push(candidate.target);
+                if plan.targets()[candidate.target].name().starts_with('a') {
+                    drop(candidate);
+                    picker.set_aside();
+                }
+            }
+            // What is ejected is asked, since nothing better could be.
+            assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6]);
+            assert_eq!(picker.attempts(), 2);
+        },
+    );
+}
+
+#[test]
 fn the_same_target_is_asked_again_when_that_is_wished() {
     let plan = plan("a/x");
     with_facts(
