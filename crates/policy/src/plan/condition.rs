@@ -181,7 +181,7 @@ impl Condition {
                 let mut values = facts.headers.get_all(name).iter();
                 values.any(|value| fits(Some(globs), value.to_str().ok()))
             })
-            && self.metadata.iter().all(|(name, globs)| fits(Some(globs), facts.metadata(name)))
+            && self.metadata.iter().all(|(name, globs)| fits(Some(globs), facts.note(name)))
             && self.time.as_ref().is_none_or(|(week, zone)| is_within(week, zone, facts.unix_ms))
     }
 

@@ -65,7 +65,7 @@ impl<'r> Facts<'r> {
         }
     }
 
-    pub(super) fn metadata(&self, name: &str) -> Option<&'r str> {
+    pub(super) fn note(&self, name: &str) -> Option<&'r str> {
         self.metadata.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
 
