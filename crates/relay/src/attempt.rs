@@ -248,10 +248,12 @@ const SHORTEST_CREDENTIAL: usize = 8;
 /// The body without the credential, should the provider echo it, in whatever spelling: JSON may
 /// write a slash as `\/` and any letter as an escape.
 fn cleansed(body: &Bytes, provider: &Provider) -> Bytes {
-    let secret = provider.credential.as_ref().map(policy::Secret::expose);
-    let Some(secret) = secret.filter(|secret| secret.len() >= SHORTEST_CREDENTIAL) else {
-        return body.clone();
-    };
+    let secrets = provider.secrets().map(policy::Secret::expose);
+    let findable = secrets.filter(|secret| secret.len() >= SHORTEST_CREDENTIAL);
+    findable.fold(body.clone(), |body, secret| without(&body, secret))
+}
+
+fn without(body: &Bytes, secret: &str) -> Bytes {
     if let Ok(mut value) = serde_json::from_slice(body) {
         return match redact(&mut value, secret) {
             true => Bytes::from(value.to_string()),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 use policy::Plan;
+use policy::health::Next;
 use policy::plan::{Candidate, Failed, Picker};
 
 use crate::admit::Refusal;
@@ -44,7 +45,15 @@ impl Course {
     /// Whether another attempt is made after one that failed.
     pub(crate) fn goes_on(&mut self, failed: Failed, now_ms: u64) -> bool {
         let Some(way) = &mut self.way else { return false };
-        way.plan.targets().len() > 1 && way.plan.go_on(&mut way.picker, failed, now_ms)
+        let targets = way.plan.targets();
+        let elsewhere = match failed.next {
+            Next::Answer => false,
+            Next::OtherTarget | Next::LargerTarget => targets.len() > 1,
+            Next::OtherCredential => {
+                targets.len() > 1 || !targets[0].route.provider.more_credentials.is_empty()
+            }
+        };
+        elsewhere && way.plan.go_on(&mut way.picker, failed, now_ms)
     }
 
     /// Notes what became of a target.
@@ -111,7 +120,10 @@ impl Context {
                     return Ok(ask);
                 }
                 Err(Refusal::Fault(fault)) => return Err(fault),
-                Err(Refusal::Target(fault)) => refused = Some(fault),
+                Err(Refusal::Target(fault)) => {
+                    way.picker.set_aside();
+                    refused = Some(fault);
+                }
                 Err(Refusal::Downgrade(_, fault)) if course.instead.is_some() => return Err(fault),
                 Err(Refusal::Downgrade(model, _)) => {
                     *course = Course { instead: Some(model), ..Course::default() };

@@ -121,9 +121,10 @@ impl<U: Upstream> Relay<U> {
             false => context.start + route.clocks.total,
         };
         let target = target(endpoint, parts, route).map_err(|fault| Setback::of(refused(fault)))?;
+        let credential = context.settlement.credential();
         let make = || {
             let body = Outgoing::Whole(ask.body.clone());
-            Some(call(endpoint, parts, route, target.clone(), body))
+            Some(call(endpoint, parts, route, target.clone(), body, credential))
         };
         let sent = self.attempt(route, &ask.bound, due, make, context).await;
         let (response, head) = sent.map_err(Setback::of)?;

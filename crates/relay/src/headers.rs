@@ -2,13 +2,15 @@
 //! cookies, hop-by-hop headers and whatever the next proxy invents.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use policy::Provider;
+use memchr::memmem;
+use policy::{Provider, Secret};
 
 /// The upstream's own request id: `x-request-id` is Magpie's.
 const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
 
-/// The headers of a call: those of the client that may pass, then the provider's own.
-pub(crate) fn to_upstream(client: &HeaderMap, provider: &Provider) -> HeaderMap {
+/// The headers of a call: those of the client that may pass, then the provider's own, with the
+/// credential of this number.
+pub(crate) fn to_upstream(client: &HeaderMap, provider: &Provider, credential: usize) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     for (name, value) in client {
         let name_text = name.as_str();
@@ -20,7 +22,7 @@ pub(crate) fn to_upstream(client: &HeaderMap, provider: &Provider) -> HeaderMap 
     for (name, value) in &provider.headers {
         headers.insert(name, value.clone());
     }
-    if let Some((name, value)) = &provider.credential_header {
+    if let Some((name, value)) = provider.header_of_credential(credential) {
         headers.insert(name, value.clone());
     }
     headers
@@ -68,12 +70,13 @@ fn is_never_request(name: &str) -> bool {
 pub(crate) fn to_client(upstream: &HeaderMap, provider: &Provider) -> HeaderMap {
     // Room for twelve, which is what most replies have: the map stays as long as the stream.
     let mut headers = HeaderMap::with_capacity(12);
-    let secret = provider.credential.as_ref().map(|key| key.expose().as_bytes());
     for (name, value) in upstream {
-        let echoes =
-            |secret: &[u8]| value.as_bytes().windows(secret.len()).any(|part| part == secret);
+        let echoes = |secret: &Secret| {
+            let secret = secret.expose().as_bytes();
+            value.len() >= secret.len() && memmem::find(value.as_bytes(), secret).is_some()
+        };
         // A credential that a provider echoes ends here.
-        if secret.is_some_and(|secret| value.len() >= secret.len() && echoes(secret)) {
+        if provider.secrets().any(echoes) {
             continue;
         }
         match name.as_str() {

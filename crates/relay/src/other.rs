@@ -77,7 +77,7 @@ impl<U: Upstream> Relay<U> {
                 Some(Outgoing::Whole(bytes)) => Outgoing::Whole(bytes.clone()),
                 _ => body.take()?,
             };
-            let mut call = call(endpoint, parts, &route, target.clone(), now);
+            let mut call = call(endpoint, parts, &route, target.clone(), now, 0);
             if json {
                 call.headers.insert(header::CONTENT_TYPE, JSON);
             }

@@ -283,9 +283,10 @@ pub(crate) fn call(
     route: &Route,
     target: PathAndQuery,
     body: Outgoing,
+    credential: usize,
 ) -> Call {
     let provider = &route.provider;
-    let mut headers = to_upstream(&parts.headers, provider);
+    let mut headers = to_upstream(&parts.headers, provider, credential);
     if !endpoint.operation.is_forwarded() {
         headers.insert(header::CONTENT_TYPE, JSON);
     }

@@ -244,6 +244,11 @@ impl Settlement {
         self.lease = Some(lease);
     }
 
+    /// The number of the provider's credential to ask with.
+    pub(crate) fn credential(&self) -> usize {
+        self.lease.as_ref().map_or(0, Lease::credential)
+    }
+
     /// Milliseconds from the start of the process to now.
     pub(crate) fn now_ms(&self) -> u64 {
         self.start_ms.saturating_add(milliseconds(self.start.elapsed()))

@@ -238,3 +238,61 @@ async fn in_flight_comes_back_to_nothing() {
     drop(left);
     assert_eq!(in_flight(), 0);
 }
+
+const TWO_KEYS: &str = "
+providers:
+  lab: { profile: openai-compatible, base_url: 'http://lab.test/v1', api_keys: [sk-first-0123456789, sk-second-012345678] }
+models:
+  chat: lab/a
+";
+
+#[tokio::test]
+async fn a_key_that_is_throttled_or_refused_gives_way_to_the_providers_other_key() {
+    for status in [429, 401, 402] {
+        let world = World::of(TWO_KEYS, [error(status, "no"), good(), good(), good()]);
+        let answer = world.ask(chat(ASK)).await;
+        assert_eq!((answer.status.as_u16(), answer.header("x-magpie-attempts")), (200, Some("2")));
+        for _ in 0..2 {
+            world.chat(ASK).await;
+        }
+        let calls = world.upstream.calls();
+        let keys: Vec<&str> =
+            calls.iter().map(|call| call.header("authorization").unwrap()).collect();
+        let (first, second) = (keys[0], keys[1]);
+        assert_ne!(first, second);
+        assert_eq!(keys[2..], [second, second], "the other one is left alone for a while");
+    }
+}
+
+#[tokio::test]
+async fn keys_take_turns_and_none_is_shown() {
+    let world = World::of(TWO_KEYS, (0..4).map(|_| good()));
+    for _ in 0..4 {
+        world.chat(ASK).await;
+    }
+    let calls = world.upstream.calls();
+    let with = |key: &str| {
+        let bearer = format!("Bearer {key}");
+        calls.iter().filter(|call| call.header("authorization") == Some(&bearer)).count()
+    };
+    assert_eq!((with("sk-first-0123456789"), with("sk-second-012345678")), (2, 2));
+
+    let echo = Reply::status(400)
+        .header("content-type", "application/json")
+        .header("x-trace-id", "sk-second-012345678")
+        .data(r#"{"error":{"message":"sk-second-012345678 and sk-first-0123456789"}}"#);
+    let world = World::of(TWO_KEYS, [echo]);
+    let answer = world.ask(chat(ASK)).await;
+    assert_eq!(answer.header("x-trace-id"), None);
+    let (_, body) = answer.read().await;
+    assert!(!body.contains("sk-"), "{body}");
+}
+
+#[tokio::test]
+async fn when_every_key_is_throttled_the_provider_is_heard() {
+    let throttled = || error(429, "slow_down").header("retry-after", "7");
+    let world = World::of(TWO_KEYS, [throttled(), throttled(), good()]);
+    let answer = world.ask(chat(ASK)).await;
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (429, Some("7")));
+    assert_eq!(world.upstream.calls().len(), 2);
+}
