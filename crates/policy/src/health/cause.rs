@@ -11,6 +11,9 @@ use super::breaker::Sign;
 pub const BARRED_MS: u64 = 30 * 60_000;
 /// The same after it was throttled, if the provider does not say how long.
 pub const THROTTLED_MS: u64 = 5_000;
+/// How long a credential is left alone where its model is missing, in milliseconds. Short: one
+/// caller's odd request may have brought it up, and a model that is being put up is soon there.
+pub const MISSING_MS: u64 = 60_000;
 /// The longest that a provider's word on when to come again is believed, in milliseconds.
 pub const LONGEST_WAIT_MS: u64 = 300_000;
 
@@ -29,6 +32,11 @@ pub enum Cause {
     BadCredential,
     /// The account has no money or no quota left (402).
     Billing,
+    /// The target does not serve the model: there is none of that name, or the credential may not
+    /// use it. No [`Cause::HardDown`], for whoever says so was reached and may serve others well,
+    /// and asking the same way again changes nothing. No [`Cause::CallersFault`], for the caller
+    /// named the route and not the target.
+    ModelMissing,
     /// The input is longer than the model takes.
     ContextTooLong,
     /// The provider does not want to answer this.
@@ -52,12 +60,13 @@ pub enum Next {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::CallersFault,
         Self::Throttled,
         Self::Transient,
         Self::BadCredential,
         Self::Billing,
+        Self::ModelMissing,
         Self::ContextTooLong,
         Self::ContentPolicy,
         Self::HardDown,
@@ -82,7 +91,9 @@ impl Cause {
     pub fn next(self) -> Next {
         match self {
             Self::CallersFault | Self::ContentPolicy => Next::Answer,
-            Self::Throttled | Self::BadCredential | Self::Billing => Next::OtherCredential,
+            Self::Throttled | Self::BadCredential | Self::Billing | Self::ModelMissing => {
+                Next::OtherCredential
+            }
             Self::Transient | Self::HardDown => Next::OtherTarget,
             Self::ContextTooLong => Next::LargerTarget,
         }
@@ -93,7 +104,9 @@ impl Cause {
     pub fn sign(self) -> Sign {
         match self {
             Self::CallersFault | Self::ContextTooLong | Self::ContentPolicy => Sign::Success,
-            Self::Throttled | Self::BadCredential | Self::Billing => Sign::Neutral,
+            Self::Throttled | Self::BadCredential | Self::Billing | Self::ModelMissing => {
+                Sign::Neutral
+            }
             Self::Transient => Sign::Failure,
             Self::HardDown => Sign::Unreached,
         }
@@ -111,6 +124,7 @@ impl Cause {
             Self::Throttled => Some(asked_ms.unwrap_or(THROTTLED_MS)),
             Self::Transient => asked_ms,
             Self::BadCredential | Self::Billing => Some(BARRED_MS),
+            Self::ModelMissing => Some(MISSING_MS),
         }
     }
 
@@ -122,6 +136,7 @@ impl Cause {
             Self::CallersFault
             | Self::BadCredential
             | Self::Billing
+            | Self::ModelMissing
             | Self::ContextTooLong
             | Self::ContentPolicy => false,
         }
@@ -136,6 +151,7 @@ impl Cause {
             Self::Transient => "transient",
             Self::BadCredential => "bad_credential",
             Self::Billing => "billing",
+            Self::ModelMissing => "model_missing",
             Self::ContextTooLong => "context_too_long",
             Self::ContentPolicy => "content_policy",
             Self::HardDown => "hard_down",

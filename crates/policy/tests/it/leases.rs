@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use policy::health::breaker::{IN_A_ROW, OPEN_MS};
 use policy::health::{
-    BARRED_MS, Cause, Ewma, Health, LONGEST_WAIT_MS, Lease, Live, MOST_KEPT, Next, Standing,
-    THROTTLED_MS,
+    BARRED_MS, Cause, Ewma, Health, LONGEST_WAIT_MS, Lease, Live, MISSING_MS, MOST_KEPT, Next,
+    Standing, THROTTLED_MS,
 };
 
 fn live(credentials: &[&str]) -> Arc<Live> {
@@ -155,6 +155,25 @@ fn every_status_has_its_cause() {
     assert_eq!(causes(&[401, 403]), [Some(Cause::BadCredential); 2]);
     assert_eq!(Cause::of_status(402), Some(Cause::Billing));
     assert_eq!(causes(&[400, 404, 409, 413, 422]), [Some(Cause::CallersFault); 5]);
+}
+
+#[test]
+fn a_target_without_the_model_is_left_for_others_and_not_held_to_be_ill() {
+    let live = Health::default().live("a", "m", &["k0", "k1"]);
+    for credential in 0..2 {
+        let lease = Lease::begin(&live, false, 0).unwrap();
+        assert_eq!(lease.credential(), credential);
+        assert_eq!(lease.failed(Cause::ModelMissing, None, 0), Next::OtherCredential);
+    }
+    assert_eq!(live.credentials.all_benched(1), Some(MISSING_MS));
+    assert!(matches!(standing(&live, 1), Standing::Closed { .. }));
+    assert!(!Cause::ModelMissing.passes(), "the same request fares no better there a little later");
+}
+
+#[test]
+fn every_cause_has_a_word_of_its_own() {
+    let words: std::collections::BTreeSet<_> = Cause::ALL.iter().map(|one| one.word()).collect();
+    assert_eq!(words.len(), Cause::ALL.len());
 }
 
 #[test]
