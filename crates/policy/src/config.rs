@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use indexmap::IndexMap;
-use providers::{Auth, Edits, ErrorRule, Headers, Http, StreamUsage, Timeouts};
+use providers::{Auth, Cause, Edits, ErrorRule, Headers, Http, StreamUsage, Timeouts};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 
@@ -198,6 +198,10 @@ pub struct ProviderConfig {
     /// Places in a reply of status 200 that make it an error, in place of the profile's.
     #[schemars(extend("x-example" = [{"path": "error_code"}]))]
     pub errors: Option<Vec<ErrorRule>>,
+    /// What its errors mean, beside what the profile says: by code, type or status, in whatever
+    /// case; `Limit.*` stands for all that begin so.
+    #[schemars(extend("x-example" = {"tokens_too_long": "context_too_long"}))]
+    pub causes: BTreeMap<String, Cause>,
     /// Clocks that differ from the general ones.
     pub timeouts: At<Timeouts>,
     /// How much per time, of all callers together.

@@ -8,6 +8,7 @@
 mod bench;
 pub mod breaker;
 mod cause;
+mod codes;
 mod ewma;
 mod registry;
 pub mod retry;
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 pub use bench::{Bench, Credentials, MOST_CREDENTIALS};
 pub use breaker::{Breaker, Passage, Sign, Standing};
 pub use cause::{BARRED_MS, Cause, LONGEST_WAIT_MS, MISSING_MS, Next, THROTTLED_MS};
+pub use codes::Causes;
 pub use ewma::Ewma;
 pub use registry::{Health, MOST_KEPT};
 pub use retry::{RetryBudget, backoff_ms};

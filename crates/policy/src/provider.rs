@@ -9,6 +9,7 @@ use wire::reply::ErrorMark;
 
 use crate::directory::Holder;
 use crate::edits::EditPlan;
+use crate::health::Causes;
 use crate::key;
 use crate::price::{ModelLimits, Overrides, Price, PriceBook};
 use crate::secret::Secret;
@@ -42,6 +43,8 @@ pub struct Provider {
     pub error_marks: Vec<ErrorMark>,
     /// The status to answer with, by a provider's own error code.
     pub error_statuses: Vec<(Box<str>, u16)>,
+    /// What its error codes mean.
+    pub causes: Causes,
     /// Whether a stream may be asked for its token counts.
     pub stream_usage: StreamUsage,
     /// Its clocks.
@@ -88,6 +91,7 @@ impl Provider {
             forward: Forward::new(&[]),
             error_marks: Vec::new(),
             error_statuses: Vec::new(),
+            causes: Causes::default(),
             stream_usage: StreamUsage::NeverAsk,
             clocks: Clocks::default(),
             edits: Arc::default(),

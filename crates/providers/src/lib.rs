@@ -9,7 +9,9 @@
 
 mod profile;
 
-pub use profile::{Auth, Edits, Env, ErrorRule, Headers, Http, Profile, StreamUsage, Timeouts};
+pub use profile::{
+    Auth, Cause, Edits, Env, ErrorRule, Headers, Http, Profile, StreamUsage, Timeouts,
+};
 
 /// The embedded files: name without ending, and text.
 const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/profiles.rs"));

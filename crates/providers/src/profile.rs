@@ -43,6 +43,10 @@ pub struct Profile {
     pub stream_usage: StreamUsage,
     /// Places in a reply of status 200 that make it an error.
     pub errors: Vec<ErrorRule>,
+    /// What its errors mean, by code, type or status, in whatever case; a key that ends in `*`
+    /// stands for all that begin so. Only what the status, and what is known of every provider's
+    /// codes, does not say already.
+    pub causes: BTreeMap<String, Cause>,
     /// Clocks that differ from the defaults.
     pub timeouts: Timeouts,
     /// Oddities in a sentence each, for the docs.
@@ -130,6 +134,30 @@ pub struct ErrorRule {
     /// Status to answer with, by code; 502 for codes that are not listed.
     #[serde(default)]
     pub status: BTreeMap<String, u16>,
+}
+
+/// Why a provider answers with an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The request itself is wrong: every provider would say so.
+    CallersFault,
+    /// Too much in too short a time.
+    Throttled,
+    /// It may work elsewhere or later.
+    Transient,
+    /// The key is refused.
+    BadCredential,
+    /// The account has no money or no quota left.
+    Billing,
+    /// The model is not there, or the key may not use it.
+    ModelMissing,
+    /// The input is longer than the model takes.
+    ContextTooLong,
+    /// The provider does not want to answer this.
+    ContentPolicy,
+    /// The provider is out of service.
+    HardDown,
 }
 
 /// The four clocks of an attempt, as texts like `5s` or `2m`.

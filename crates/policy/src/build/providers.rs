@@ -11,6 +11,7 @@ use super::Builder;
 use crate::config::{At, Config, ProviderConfig};
 use crate::directory::Kind;
 use crate::edits::EditPlan;
+use crate::health::Causes;
 use crate::health::MOST_CREDENTIALS;
 use crate::names::nearest;
 use crate::problem::Place;
@@ -144,6 +145,7 @@ impl Builder<'_> {
             forward: Forward::new(&forward),
             error_marks: errors.iter().map(mark).collect(),
             error_statuses: statuses(&errors),
+            causes: Causes::new(&file.causes, &profile.causes),
             stream_usage: file.stream_usage.unwrap_or(profile.stream_usage),
             clocks,
             edits: Arc::new(EditPlan::compile(&edits.value)),

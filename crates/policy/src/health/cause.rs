@@ -1,10 +1,6 @@
 //! Why an attempt failed, and what follows from that. Every question about a cause is answered by
 //! a match without a default, so that a new cause cannot be forgotten anywhere.
 
-use serde::Deserialize;
-
-use schemars::JsonSchema;
-
 use super::breaker::Sign;
 
 /// How long a credential is left alone that was refused or has no money, in milliseconds.
@@ -17,9 +13,8 @@ pub const MISSING_MS: u64 = 60_000;
 /// The longest that a provider's word on when to come again is believed, in milliseconds.
 pub const LONGEST_WAIT_MS: u64 = 300_000;
 
-/// Why an attempt failed. A provider's codes are mapped onto these as data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+/// Why an attempt failed. A provider's codes are mapped onto these as data ([`super::Causes`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// The request itself is wrong: every target would say so.
     CallersFault,
@@ -43,6 +38,22 @@ pub enum Cause {
     ContentPolicy,
     /// The target cannot be reached: DNS, connect, TLS.
     HardDown,
+}
+
+impl From<providers::Cause> for Cause {
+    fn from(written: providers::Cause) -> Self {
+        match written {
+            providers::Cause::CallersFault => Self::CallersFault,
+            providers::Cause::Throttled => Self::Throttled,
+            providers::Cause::Transient => Self::Transient,
+            providers::Cause::BadCredential => Self::BadCredential,
+            providers::Cause::Billing => Self::Billing,
+            providers::Cause::ModelMissing => Self::ModelMissing,
+            providers::Cause::ContextTooLong => Self::ContextTooLong,
+            providers::Cause::ContentPolicy => Self::ContentPolicy,
+            providers::Cause::HardDown => Self::HardDown,
+        }
+    }
 }
 
 /// What an attempt loop does after a failure.

@@ -13,6 +13,7 @@ mod budgets_model;
 mod build_problems;
 mod callers;
 mod clocks;
+mod codes;
 mod credentials;
 mod directory;
 mod discovery;

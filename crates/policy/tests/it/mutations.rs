@@ -38,6 +38,7 @@ providers:
       - path: base_resp.status_code
         ok: "0"
         status: { "1002": 429 }
+    causes: { "1039": context_too_long, Busy.*: transient }
     timeouts: { first_event: 5m }
 models:
   default: xinghe/ernie-4.5-turbo-128k

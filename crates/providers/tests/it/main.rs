@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use providers::{Profile, builtin};
+use providers::{Cause, Profile, builtin};
 
 /// Where requests may end up.
 const REGIONS: [&str; 3] = ["cn", "intl", "local"];
@@ -205,6 +205,43 @@ fn error_rules_name_one_place_and_statuses_of_errors() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn causes_are_told_apart_by_their_codes_alone() {
+    every_profile(|_, profile| {
+        let mut seen = BTreeSet::new();
+        for code in profile.causes.keys() {
+            let plain = code.strip_suffix('*').unwrap_or(code);
+            let well_formed = plain.len() > 1 && plain.bytes().all(|c| c.is_ascii_graphic());
+            ensure(well_formed && !plain.contains('*'), || format!("code {code:?}"))?;
+            ensure(seen.insert(code.to_ascii_lowercase()), || format!("{code} stands twice"))?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_code_of_no_known_cause_is_told() {
+    let fault = providers::parse("x", "causes: { busy: tired }").unwrap_err();
+    assert!(fault.problem.contains("tired"), "{}", fault.problem);
+}
+
+#[test]
+fn the_large_ones_say_when_the_input_is_too_long_or_unwanted() {
+    for (id, cause) in [
+        ("xinghe", Cause::ContextTooLong),
+        ("qianfan", Cause::ContextTooLong),
+        ("glm", Cause::ContextTooLong),
+        ("spark", Cause::ContextTooLong),
+        ("qwen", Cause::ContentPolicy),
+        ("ark", Cause::ContentPolicy),
+        ("minimax", Cause::ContentPolicy),
+    ] {
+        let profiles = builtin().unwrap();
+        let (_, profile) = profiles.iter().find(|(known, _)| known == id).unwrap();
+        assert!(profile.causes.values().any(|known| *known == cause), "{id}: no {cause:?}");
+    }
 }
 
 #[test]
