@@ -270,9 +270,12 @@ pub struct ErrorText {
     pub message: Option<String>,
     /// Its machine-readable code, as text.
     pub code: Option<String>,
+    /// What else it is called, the most telling first: Google's reason, Azure's inner code, the
+    /// type, Google's status.
+    pub kinds: Vec<String>,
 }
 
-/// Finds message and code in an error body of any provider known: OpenAI's `error` object or
+/// Finds message, code and kinds in an error body of any provider known: OpenAI's `error` object or
 /// string, Baidu's `error_msg`/`error_code`, MiniMax's `base_resp`, `message`, `msg`, `detail`,
 /// Gemini's array around an `error` object.
 #[must_use]
@@ -299,10 +302,33 @@ pub fn error_text(body: &[u8]) -> ErrorText {
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else {
         return ErrorText::default();
     };
-    let text = |path: &&str| match value.pointer(path)? {
+    let text = |path: &&str| word(value.pointer(path)?);
+    ErrorText {
+        message: MESSAGES.iter().find_map(text),
+        code: CODES.iter().find_map(text),
+        kinds: kinds(&value),
+    }
+}
+
+fn word(value: &serde_json::Value) -> Option<String> {
+    match value {
         serde_json::Value::String(text) if !text.is_empty() => Some(text.clone()),
         serde_json::Value::Number(number) => Some(number.to_string()),
         _ => None,
-    };
-    ErrorText { message: MESSAGES.iter().find_map(text), code: CODES.iter().find_map(text) }
+    }
+}
+
+/// Details of Google's that are looked at.
+const MOST_DETAILS: usize = 16;
+
+fn kinds(value: &serde_json::Value) -> Vec<String> {
+    let error = value.pointer("/error").or_else(|| value.pointer("/0/error"));
+    let error = error.filter(|error| error.is_object()).unwrap_or(value);
+    // google.rpc.ErrorInfo stands among others (cloud.google.com/apis/design/errors, 2026-11).
+    let details = error.get("details").and_then(serde_json::Value::as_array);
+    let mut reasons = details.into_iter().flatten().take(MOST_DETAILS);
+    let reason = reasons.find_map(|detail| word(detail.get("reason")?));
+    let named = ["/innererror/code", "/type", "/status"];
+    let named = named.iter().filter_map(|path| word(error.pointer(path)?));
+    reason.into_iter().chain(named).collect()
 }

@@ -66,7 +66,12 @@ fn minimax_marks_errors_with_a_code_inside() {
 }
 
 fn words(message: Option<&str>, code: Option<&str>) -> ErrorText {
-    ErrorText { message: message.map(Into::into), code: code.map(Into::into) }
+    ErrorText { message: message.map(Into::into), code: code.map(Into::into), kinds: Vec::new() }
+}
+
+/// Without the kinds, which have a test of their own.
+fn message_and_code(body: &[u8]) -> ErrorText {
+    ErrorText { kinds: Vec::new(), ..error_text(body) }
 }
 
 #[test]
@@ -118,8 +123,47 @@ fn the_words_of_an_error_are_found_in_every_vendors_shape() {
         ),
         ("msg", r#"{"code":500,"msg":"系统错误","success":false}"#, "系统错误", "500"),
     ] {
-        assert_eq!(error_text(body.as_bytes()), words(Some(message), Some(code)), "{vendor}");
+        assert_eq!(message_and_code(body.as_bytes()), words(Some(message), Some(code)), "{vendor}");
     }
+}
+
+#[test]
+fn the_kinds_of_an_error_are_told_the_most_telling_first() {
+    for (vendor, body, kinds) in [
+        (
+            "OpenAI",
+            r#"{"error":{"message":"m","type":"invalid_request_error","code":"model_not_found"}}"#,
+            &["invalid_request_error"][..],
+        ),
+        (
+            "Gemini",
+            r#"[{"error":{"code":400,"status":"INVALID_ARGUMENT","details":[{"@type":"type.googleapis.com/google.rpc.Help"},{"reason":"API_KEY_INVALID"}]}}]"#,
+            &["API_KEY_INVALID", "INVALID_ARGUMENT"],
+        ),
+        (
+            "Azure",
+            r#"{"error":{"code":"content_filter","type":null,"status":400,"innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#,
+            &["ResponsibleAIPolicyViolation", "400"],
+        ),
+        (
+            "Anthropic",
+            r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+            &["overloaded_error"],
+        ),
+        (
+            "vLLM of old",
+            r#"{"object":"error","message":"m","type":"BadRequestError","param":null,"code":400}"#,
+            &["BadRequestError"],
+        ),
+        ("a text", r#"{"error":"m","type":"t"}"#, &["t"]),
+        ("nothing", r#"{"error":{"type":"","status":null,"details":{"reason":"r"}}}"#, &[]),
+        ("no JSON", "<html>", &[]),
+    ] {
+        assert_eq!(error_text(body.as_bytes()).kinds, kinds, "{vendor}");
+    }
+    let many = vec![r#"{"reason":""}"#; 16].join(",");
+    let body = format!(r#"{{"error":{{"details":[{many},{{"reason":"late"}}]}}}}"#);
+    assert!(error_text(body.as_bytes()).kinds.is_empty(), "only so many are looked at");
 }
 
 #[test]
