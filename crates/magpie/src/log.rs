@@ -165,6 +165,9 @@ fn write_json(text: &mut String, record: &Record) {
     if let Some(fault) = record.fault {
         let _ = write!(text, r#","error":"{fault}""#);
     }
+    if let Some(cause) = record.cause {
+        let _ = write!(text, r#","cause":"{}""#, cause.word());
+    }
     if let Some(charge) = &record.charge {
         let _ = write!(text, r#","cost":"{}""#, charge.money);
     }

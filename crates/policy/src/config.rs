@@ -4,6 +4,7 @@
 //! reference page are generated from them.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 use providers::{Auth, Cause, Edits, ErrorRule, Headers, Http, StreamUsage, Timeouts};

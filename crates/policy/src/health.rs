@@ -12,7 +12,6 @@ mod codes;
 mod ewma;
 mod registry;
 pub mod retry;
-mod retry_after;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -24,7 +23,6 @@ pub use codes::Causes;
 pub use ewma::Ewma;
 pub use registry::{Health, MOST_KEPT};
 pub use retry::{RetryBudget, backoff_ms};
-pub use retry_after::retry_after_ms;
 
 /// How one target is: a provider and an upstream model, whatever plans name it.
 #[derive(Debug, Default)]

@@ -50,7 +50,7 @@ impl Moment {
         }
     }
 
-    fn plus(self, after: Duration) -> Self {
+    pub(crate) fn plus(self, after: Duration) -> Self {
         let ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
         Self { ns: self.ns.saturating_add(ns), ms: self.ms.saturating_add(ns / 1_000_000) }
     }

@@ -91,7 +91,7 @@ impl Ended {
             }
         };
         let message = format!("{provider}: {}.", failure.detail);
-        let cause = cause::of_failure(failure.kind);
+        let cause = Some(cause::of_failure(failure.kind));
         Self { outcome, fault: Fault::new(code, message), cause }
     }
 }
@@ -193,18 +193,22 @@ pub(crate) fn error_in_reply(
     is_openai: bool,
 ) -> (StatusCode, Bytes) {
     let text = error_text(body);
-    let code = text.code.as_deref().unwrap_or_default();
+    let status = status_of(text.code.as_deref().unwrap_or_default(), provider);
+    let body = if is_openai { cleansed(body, provider) } else { wrapped(body, status, provider) };
+    (status, body)
+}
+
+/// The status of an error that came under status 200, by its code.
+pub(crate) fn status_of(code: &str, provider: &Provider) -> StatusCode {
     let listed = provider.error_statuses.iter().find(|(known, _)| **known == *code);
-    let status = listed
+    listed
         .and_then(|(_, status)| StatusCode::from_u16(*status).ok())
         .or_else(|| {
             code.parse().ok().filter(|status: &u16| *status >= 400).and_then(|status| {
                 StatusCode::from_u16(status).ok().filter(|status| status.as_u16() < 600)
             })
         })
-        .unwrap_or_else(|| Code::ErrorInReply.status());
-    let body = if is_openai { cleansed(body, provider) } else { wrapped(body, status, provider) };
-    (status, body)
+        .unwrap_or_else(|| Code::ErrorInReply.status())
 }
 
 /// The body of a provider's error response, for an OpenAI client: as it came if it is in that

@@ -12,7 +12,7 @@ use policy::health::Cause;
 use tokio::time::Instant;
 
 use crate::attempt::{self, Ended, Read, Verdict};
-use crate::cause;
+use crate::cause::Setback;
 use crate::course::Course;
 use crate::fault::{Code, Fault};
 use crate::headers::{JSON, is_event_stream};
@@ -26,13 +26,13 @@ use crate::serve::{Answer, Context, Relay, call, refused, target};
 use crate::settle::{Failing, Outcome};
 
 /// An attempt without an answer.
-struct Setback<B> {
+struct Unanswered<B> {
     failing: Failing,
     /// What the client gets if no other attempt is made.
     reply: Result<Response<ReplyBody<B>>, Ended>,
 }
 
-impl<B> Setback<B> {
+impl<B> Unanswered<B> {
     /// No reply, or one that cannot be used.
     fn of(ended: Ended) -> Self {
         let failing = Failing {
@@ -77,7 +77,7 @@ impl<U: Upstream> Relay<U> {
     {
         let body = intake::read(body, context.snapshot.limits.body).await.map_err(refused)?;
         let mut course = Course::default();
-        let mut last: Option<Setback<U::Body>> = None;
+        let mut last: Option<Unanswered<U::Body>> = None;
         loop {
             let operation = endpoint.operation;
             let ask = match context.admitted(&parts.headers, &body, operation, &mut course) {
@@ -88,21 +88,21 @@ impl<U: Upstream> Relay<U> {
                     None => return Err(refused(fault)),
                 },
             };
-            let setback = match self.once(endpoint, parts, &ask, &course, context).await {
+            let unanswered = match self.once(endpoint, parts, &ask, &course, context).await {
                 Ok(response) => return Ok(response),
                 // Nobody was asked, and so nobody has failed.
-                Err(Setback { reply: Err(ended), .. }) if ended.cause.is_none() => {
+                Err(Unanswered { reply: Err(ended), .. }) if ended.cause.is_none() => {
                     return Err(ended);
                 }
-                Err(setback) => setback,
+                Err(unanswered) => unanswered,
             };
-            let failed = context.fail(&setback.failing);
+            let failed = context.fail(&unanswered.failing);
             let now_ms = context.settlement.now_ms();
             if !failed.is_some_and(|failed| course.goes_on(failed, now_ms)) {
-                return setback.into_answer(context);
+                return unanswered.into_answer(context);
             }
-            course.note(setback.words(&ask));
-            last = Some(setback);
+            course.note(unanswered.words(&ask));
+            last = Some(unanswered);
         }
     }
 
@@ -114,20 +114,21 @@ impl<U: Upstream> Relay<U> {
         ask: &Ask,
         course: &Course,
         context: &mut Context,
-    ) -> Result<Response<ReplyBody<U::Body>>, Setback<U::Body>> {
+    ) -> Result<Response<ReplyBody<U::Body>>, Unanswered<U::Body>> {
         let route = &ask.route;
         let due = match ask.stream {
             true => attempt::first_event(route.clocks, context.start, Instant::now()),
             false => context.start + route.clocks.total,
         };
-        let target = target(endpoint, parts, route).map_err(|fault| Setback::of(refused(fault)))?;
+        let target =
+            target(endpoint, parts, route).map_err(|fault| Unanswered::of(refused(fault)))?;
         let credential = context.settlement.credential();
         let make = || {
             let body = Outgoing::Whole(ask.body.clone());
             Some(call(endpoint, parts, route, target.clone(), body, credential))
         };
         let sent = self.attempt(route, &ask.bound, due, make, context).await;
-        let (response, head) = sent.map_err(Setback::of)?;
+        let (response, head) = sent.map_err(Unanswered::of)?;
         let (parts, body) = response.into_parts();
         let streams = is_event_stream(&parts.headers) && parts.status.is_success();
         if !streams || !endpoint.operation.has_choices() {
@@ -147,7 +148,7 @@ impl<U: Upstream> Relay<U> {
         ask: &Ask,
         head: &Overhead,
         context: &mut Context,
-    ) -> Result<Response<ReplyBody<U::Body>>, Setback<U::Body>> {
+    ) -> Result<Response<ReplyBody<U::Body>>, Unanswered<U::Body>> {
         let provider = &ask.route.provider;
         let due = attempt::first_event(ask.route.clocks, context.start, context.asked);
         match hold::begin(&mut body, provider, context.asked, due).await {
@@ -156,7 +157,7 @@ impl<U: Upstream> Relay<U> {
                 let (status, shown) = attempt::error_in_reply(&data, provider, is_openai);
                 Err(replied(parts, status, &data, shown, ask, head, context))
             }
-            Err(ended) => Err(Setback::of(ended)),
+            Err(ended) => Err(Unanswered::of(ended)),
         }
     }
 
@@ -168,11 +169,11 @@ impl<U: Upstream> Relay<U> {
         ask: &Ask,
         head: Overhead,
         context: &mut Context,
-    ) -> Result<Response<ReplyBody<U::Body>>, Setback<U::Body>> {
+    ) -> Result<Response<ReplyBody<U::Body>>, Unanswered<U::Body>> {
         let (route, provider) = (&ask.route, &ask.route.provider);
         let deadline = context.start + route.clocks.total;
         let read = attempt::read(body, &provider.id, deadline, parts.status).await;
-        let (begun, rest) = match read.map_err(Setback::of)? {
+        let (begun, rest) = match read.map_err(Unanswered::of)? {
             Read::Whole(bytes) => (bytes, None),
             Read::Begun(bytes, rest) => (bytes, Some(rest)),
         };
@@ -189,8 +190,8 @@ impl<U: Upstream> Relay<U> {
             Verdict::Error(status, shown) => {
                 Err(replied(parts, status, &begun, shown, ask, &head, context))
             }
-            Verdict::Unreadable => Err(Setback::of(unreadable(&provider.id))),
-            Verdict::Answer(_) if ask.stream => Err(Setback::of(not_a_stream(&provider.id))),
+            Verdict::Unreadable => Err(Unanswered::of(unreadable(&provider.id))),
+            Verdict::Answer(_) if ask.stream => Err(Unanswered::of(not_a_stream(&provider.id))),
             Verdict::Answer(seen) => {
                 context.settlement.note(|record| record.usage = seen.usage);
                 context.close(Outcome::Complete, parts.status);
@@ -209,16 +210,18 @@ fn replied<B>(
     ask: &Ask,
     head: &Overhead,
     context: &Context,
-) -> Setback<B> {
+) -> Unanswered<B> {
+    let (provider, unix_ms) = (&ask.route.provider, context.unix_ms());
+    let setback = Setback::of_reply(status, &parts.headers, said, provider, unix_ms);
     let failing = Failing {
-        cause: cause::of_reply(status, said, &ask.route.provider).unwrap_or(Cause::CallersFault),
-        wait: cause::wait(&parts.headers, said, context.now.ms),
+        cause: setback.map_or(Cause::CallersFault, |setback| setback.cause),
+        wait: setback.and_then(|setback| setback.wait),
         outcome: Outcome::ProviderError,
         fault: None,
         status: status.as_u16(),
     };
     let reply = answer(status, &parts.headers, shown, &ask.route, head, Some(JSON));
-    Setback { failing, reply: Ok(reply) }
+    Unanswered { failing, reply: Ok(reply) }
 }
 
 fn unreadable(provider: &str) -> Ended {

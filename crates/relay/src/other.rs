@@ -7,7 +7,7 @@ use std::task::{Context as Wake, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{HeaderMap, Method, Response, header};
+use http::{HeaderMap, Method, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use policy::{Provider, Route, Snapshot};
 use std::pin::pin;
@@ -16,6 +16,7 @@ use wire::multipart::{self, Rest, Search};
 use wire::{Edit, Envelope, splice};
 
 use crate::attempt::{self, Read, Verdict};
+use crate::cause;
 use crate::estimate;
 use crate::fault::{Code, Fault};
 use crate::headers::{JSON, is_event_stream, is_json};
@@ -101,6 +102,7 @@ impl<U: Upstream> Relay<U> {
                 Read::Begun(bytes, rest) => (bytes, Some(rest)),
             };
         if !parts.status.is_success() {
+            note_cause(parts.status, &begun, &route, context);
             let body = attempt::error_body(&parts, &begun, &route.provider);
             context.close(Outcome::ProviderError, parts.status);
             return Ok(answer(parts.status, &parts.headers, body, &route, &head, Some(JSON)));
@@ -110,6 +112,12 @@ impl<U: Upstream> Relay<U> {
         }
         Ok(judged(&parts, begun, &route, &head, context))
     }
+}
+
+/// Notes why an attempt failed that was answered with an error.
+fn note_cause(status: StatusCode, body: &[u8], route: &Route, context: &mut Context) {
+    let cause = cause::of_reply(status, body, &route.provider);
+    context.settlement.note(|record| record.cause = cause);
 }
 
 /// A JSON answer in memory: what says "error" under status 200 is made one, all else passes.
@@ -122,6 +130,7 @@ fn judged<B>(
 ) -> Response<ReplyBody<B>> {
     match attempt::judge_stored(&begun, &route.provider) {
         Verdict::Error(status, body) => {
+            note_cause(status, &begun, route, context);
             context.close(Outcome::ProviderError, status);
             answer(status, &parts.headers, body, route, head, Some(JSON))
         }

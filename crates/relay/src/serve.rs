@@ -261,6 +261,11 @@ impl Context {
         self.settlement.fail(failing)
     }
 
+    /// Now, in milliseconds since 1970.
+    pub(crate) fn unix_ms(&self) -> u64 {
+        self.now.plus(self.start.elapsed()).ms
+    }
+
     /// The settlement, to travel with a body; what is left behind is closed already.
     pub(crate) fn take_settlement(&mut self) -> Settlement {
         self.settlement.take()
@@ -307,13 +312,14 @@ pub(crate) fn refused(fault: Fault) -> Ended {
 
 /// The response for a fault; the record is closed with it.
 fn fault_response<B>(ended: Ended, context: &mut Context) -> Response<ReplyBody<B>> {
-    let Ended { outcome, fault, .. } = ended;
+    let Ended { outcome, fault, cause } = ended;
     let status = fault.code.status();
     let mut response = json(status, fault.to_json(context.language));
     fault.stamp(response.headers_mut());
     let mut route = None;
     context.settlement.note(|record| {
         record.fault = Some(fault.code.name());
+        record.cause = cause;
         route = record.route.clone();
     });
     if let Some(route) = route {

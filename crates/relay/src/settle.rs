@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use wire::Usage;
 
 use crate::admit::{Admission, Alert, Bound, Used};
+use crate::cause;
 use crate::fault::Code;
 use crate::identify::Caller;
 use crate::ports::{Lasting, Recorder, Unrecorded};
@@ -109,6 +110,8 @@ pub struct Record {
     pub outcome: Outcome,
     /// The name of the fault, if any.
     pub fault: Option<&'static str>,
+    /// Why the attempt failed, if it did.
+    pub cause: Option<Cause>,
     /// Who called.
     pub caller: Caller,
     /// A provider was asked: there is a record of the attempt.
@@ -175,6 +178,7 @@ impl Settlement {
             stream: false,
             outcome: Outcome::ClientGone,
             fault: None,
+            cause: None,
             caller: Caller::default(),
             asked: false,
             attempt: 0,
@@ -285,6 +289,7 @@ impl Settlement {
         let mut failed = record.clone();
         failed.is_last = false;
         failed.outcome = failure.outcome;
+        failed.cause = Some(failure.cause);
         failed.fault = failure.fault;
         failed.status = failure.status;
         failed.total = self.start.elapsed();
@@ -330,7 +335,10 @@ impl Settlement {
                 record = record.behind(failed);
                 Used::default()
             }
-            None => record.account(),
+            None => {
+                record.cause = record.cause.or_else(|| cause::of_end(&record));
+                record.account()
+            }
         };
         if let Some(lease) = self.lease.take() {
             give_back(lease, outcome, self.now_ms());

@@ -236,4 +236,5 @@ fn a_download_that_breaks_off_breaks_off_at_the_client_too() {
     }
     let lines = magpie.log(2);
     assert!(lines.iter().all(|line| line["outcome"] == "truncated"), "{lines:?}");
+    assert!(lines.iter().all(|line| line["cause"] == "transient"), "{lines:?}");
 }

@@ -39,7 +39,6 @@ mod provider_problems;
 mod providers;
 mod references;
 mod retries;
-mod retry_after;
 mod routing;
 mod routing_properties;
 mod secrets;

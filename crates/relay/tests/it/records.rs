@@ -1,11 +1,12 @@
 //! Exactly one record for every request, however it ends.
 
 use http::Request;
+use policy::health::Cause;
 use relay::{FailureKind, Operation, Outcome};
 
 use crate::scripted::{Reply, ScriptBody};
 use crate::world::{
-    ASK, ASK_STREAM, DONE, FINISH, World, bodiless, chat, chunk, get, post, seconds,
+    ASK, ASK_STREAM, DONE, FINISH, World, bodiless, chat, chunk, get, post, seconds, with_header,
 };
 
 /// What a scenario has to leave: outcome, status, fault, model, provider.
@@ -234,4 +235,33 @@ async fn many_requests_at_once_leave_one_record_each() {
     .await;
     assert_eq!(world.records(), 50);
     assert_eq!(world.upstream.fates.open.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_attempt_leaves_its_cause() {
+    let stored = || with_header(get("/v1/files/f"), "x-magpie-provider", "lab");
+    let error = |status: u16, body: &'static str| {
+        Reply::status(status).header("content-type", "application/json").data(body)
+    };
+    let late = Reply::json("{}").after(seconds(9_999));
+    let gone = r#"{"error":{"message":"m","type":"insufficient_quota","code":null}}"#;
+    for (name, request, reply, cause) in [
+        ("answer", chat(ASK), Reply::json("{}"), None),
+        ("refused", chat(ASK), Reply::failing(FailureKind::Tls), Some(Cause::HardDown)),
+        ("no reply", chat(ASK), Reply::failing(FailureKind::NoReply), Some(Cause::Transient)),
+        ("late", chat(ASK), late, Some(Cause::Transient)),
+        ("html", chat(ASK), Reply::status(200).data("<p>"), Some(Cause::Transient)),
+        ("status", chat(ASK), Reply::status(429), Some(Cause::Throttled)),
+        ("code", stored(), error(429, gone), Some(Cause::Billing)),
+        ("hidden", stored(), error(200, r#"{"error_code":336103}"#), Some(Cause::ContextTooLong)),
+        ("cut", stored(), Reply::json("{").fail(FailureKind::Cut), Some(Cause::Transient)),
+        ("stored", stored(), Reply::json("{}"), None),
+    ] {
+        let world = World::lab([reply]);
+        let _ = world.ask(request).await.read().await;
+        assert_eq!(world.record().cause, cause, "{name}");
+    }
+    let world = World::lab([]);
+    let _ = world.ask(chat("{}")).await.read().await;
+    assert_eq!(world.record().cause, None, "no provider was asked");
 }
