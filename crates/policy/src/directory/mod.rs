@@ -158,7 +158,6 @@ impl Directory {
         now_ms: u64,
     ) -> Result<Arc<Holder>, String> {
         check_name(&record.name)?;
-        self.guard();
         let mut book = self.book();
         let holder = book.key(record, origin, now_ms);
         let digests = record.digests.iter().map(|(digest, _)| *digest).collect();
@@ -169,6 +168,8 @@ impl Directory {
         for (digest, found) in found(record, &holder) {
             self.keys.insert(digest, found);
         }
+        // Only now, so that nobody is refused with the first key.
+        self.guard();
         Ok(holder)
     }
 
@@ -188,13 +189,16 @@ impl Directory {
                 left_out.push((record.name.clone(), why));
                 continue;
             }
-            self.guard();
             let holder = book.key(record, origin, now_ms);
             let digests = record.digests.iter().map(|(digest, _)| *digest).collect();
             book.digests.insert(Arc::clone(&holder.id), digests);
             all.extend(found(record, &holder));
         }
+        let is_guarded = !all.is_empty();
         self.keys.extend(all);
+        if is_guarded {
+            self.guard();
+        }
         left_out
     }
 
