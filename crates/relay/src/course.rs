@@ -8,6 +8,7 @@ use http::HeaderMap;
 use policy::Plan;
 use policy::health::Next;
 use policy::plan::{Candidate, Failed, Picker};
+use tokio::time::Instant;
 
 use crate::admit::Refusal;
 use crate::facts::Looked;
@@ -108,6 +109,11 @@ impl Context {
                 return Err(refused.unwrap_or_else(|| course.no_target(self.settlement.now_ms())));
             };
             let route = Arc::clone(&way.plan.targets()[candidate.target].route);
+            if !course.tried.is_empty() && self.start + route.clocks.total <= Instant::now() {
+                // Its answer would be late before it is asked.
+                way.picker.set_aside();
+                continue;
+            }
             let strict = self.settlement.has_budget(&route);
             let ask = wish.ask(&route, &self.snapshot, strict)?;
             self.settlement.note(|record| {

@@ -49,12 +49,18 @@ impl Credentials {
         Self { first, more: benches.collect(), turn: AtomicUsize::new(0) }
     }
 
+    /// How many there are; at least one.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.more.len() + 1
+    }
+
     /// The one whose turn it is, and that is not left alone.
     ///
     /// # Errors
     /// If all are left alone: the one that is free soonest, and when.
     pub fn pick(&self, now_ms: u64) -> Result<usize, (usize, u64)> {
-        let count = self.more.len() + 1;
+        let count = self.count();
         let start = match count {
             1 => 0,
             _ => self.turn.fetch_add(1, Relaxed),

@@ -31,6 +31,8 @@ pub struct Picker {
     again: Option<u16>,
     /// The leaf of the last candidate.
     last: Option<u16>,
+    /// How often that was asked again.
+    repeats: usize,
     attempts: u32,
 }
 
@@ -59,6 +61,7 @@ impl Picker {
             stretched: None,
             again: None,
             last: None,
+            repeats: 0,
             attempts: 0,
         }
     }
@@ -162,6 +165,7 @@ impl Plan {
                 Some(lease) => {
                     picker.attempts += 1;
                     picker.last = Some(choice.leaf);
+                    picker.repeats = 0;
                     return Some(Candidate { target: usize::from(target), why: choice.why, lease });
                 }
                 // Another request took the probe in between.
@@ -184,7 +188,9 @@ impl Plan {
             Next::Answer => return false,
             Next::OtherTarget => true,
             Next::OtherCredential => {
+                // One that may be asked again at once is not asked with the same credential.
                 if let Some(target) = self.last_target(picker)
+                    && picker.repeats + 1 < target.live.credentials.count()
                     && target.live.credentials.all_benched(now_ms).is_none()
                 {
                     picker.again();
@@ -241,6 +247,7 @@ impl Plan {
         let target = usize::from(self.shape.leaves.get(usize::from(leaf))?.target);
         let lease = Lease::begin(&self.targets[target].live, false, now_ms)?;
         picker.attempts += 1;
+        picker.repeats += 1;
         Some(Candidate { target, why: Why::NOTHING.and(Reason::Again), lease })
     }
 

@@ -296,3 +296,36 @@ async fn when_every_key_is_throttled_the_provider_is_heard() {
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (429, Some("7")));
     assert_eq!(world.upstream.calls().len(), 2);
 }
+
+#[tokio::test]
+async fn a_target_that_may_be_asked_again_at_once_gives_way_to_the_next_all_the_same() {
+    let throttled = || error(429, "slow_down").header("retry-after", "0");
+    let world = World::of(THREE, [throttled(), good()]);
+    let answer = world.ask(chat(ASK)).await;
+    assert_eq!((answer.status.as_u16(), answer.header("x-magpie-target")), (200, Some("two/b")));
+
+    // Each of a provider's keys is asked once.
+    let world = World::of(TWO_KEYS, [throttled(), throttled(), good()]);
+    assert_eq!(world.ask(chat(ASK)).await.status, 429);
+    assert_eq!(world.upstream.calls().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_when_the_time_for_the_whole_request_is_over() {
+    let yaml = format!("{THREE}timeouts: {{ total: 5s }}");
+    let world = World::of(&yaml, [Reply::json("").hang(), good()]);
+    let answer = world.ask(chat(ASK)).await;
+    assert_eq!(answer.header("x-magpie-attempts"), Some("1"));
+    assert_eq!(answer.header("x-magpie-target"), Some("one/a"));
+    let (status, error) = answer.error().await;
+    assert_eq!((status, error["code"].as_str()), (503, Some("no_target_available")));
+    assert_eq!(world.upstream.calls().len(), 1);
+    let [record] = world.take_records().try_into().ok().unwrap();
+    assert_eq!((record.outcome, record.attempt, record.is_last), (Outcome::TimedOut, 1, true));
+
+    // Another provider may have more time.
+    let yaml = THREE.replace("sk-one-0123456789 }", "sk-one-0123456789, timeouts: { total: 5s } }");
+    let world = World::of(&yaml, [Reply::json("").hang(), good()]);
+    let answer = world.ask(chat(ASK)).await;
+    assert_eq!((answer.status.as_u16(), answer.header("x-magpie-target")), (200, Some("two/b")));
+}
