@@ -19,6 +19,7 @@ mod cli;
 mod client;
 mod connections;
 mod delays;
+mod failover;
 mod faults;
 mod figures;
 mod first_minute;
