@@ -223,3 +223,50 @@ test("leaving a stream cancels at the provider", limit, async () => {
   for await (const _ of await chat("mock/events:2000:20", { stream: true })) break;
   await until(async () => (await last()).peer_left, 500);
 });
+
+for (const model of ["spare-dead", "spare-busy", "spare-silent", "spare-hidden"]) {
+  test(`${model} is answered by the next target`, limit, async () => {
+    const reply = await chat(model);
+    assert.equal(reply.choices[0].message.content, TEXT);
+    assert.equal(reply.choices[0].finish_reason, "stop");
+    const { data, response } = await chat(model, { stream: true }).withResponse();
+    const chunks = await collect(data);
+    assert.equal(text(chunks), TEXT);
+    assert.equal(chunks.at(-1).choices[0].finish_reason, "stop");
+    assert.equal(response.headers.get("x-magpie-target"), "mock/ok");
+  });
+}
+
+test("half an answer is not continued by another target", limit, async () => {
+  const chunks = [];
+  await assert.rejects(
+    async () => {
+      for await (const chunk of await chat("spare-late", { stream: true })) chunks.push(chunk);
+    },
+    (error) => {
+      assert.ok(error instanceof OpenAI.APIError, `${error}`);
+      assert.equal(error.code, "provider_truncated");
+      return true;
+    },
+  );
+  assert.equal(text(chunks), "w1 w2 w3 ");
+  assert.ok(chunks.every((chunk) => chunk.choices[0].finish_reason === null));
+});
+
+test("no target is left", limit, async () => {
+  for (const stream of [false, true, false, true]) {
+    const start = performance.now();
+    await assert.rejects(chat("all-dead", { stream }), (error) => {
+      assert.ok(error instanceof OpenAI.InternalServerError, `${error}`);
+      assert.deepEqual([error.status, error.code], [503, "no_target_available"]);
+      assert.match(error.message, /nowhere\/a.*nowhere\/b/);
+      const wait = Number(error.headers.get("retry-after"));
+      assert.ok(wait >= 1 && wait <= 5, `${wait}`);
+      return true;
+    });
+    assert.ok(performance.now() - start < 2000);
+  }
+  const start = performance.now();
+  await assert.rejects(chat("all-dead", {}, { maxRetries: 1 }), OpenAI.InternalServerError);
+  assert.ok(performance.now() - start < 10_000, "it does not hang");
+});

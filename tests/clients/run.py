@@ -42,7 +42,8 @@ BASE, AUTOCODER, LLAMA, NODE = "base", "autocoder", "llama", "node"
 # What can be run: its environments beside the base, its files, its limit in seconds.
 SUITES = {
     "openai": ([], ["test_openai_chat.py", "test_openai_rest.py", "test_openai_faults.py",
-                    "test_openai_fidelity.py", "test_openai_keys.py"], 180),
+                    "test_openai_fidelity.py", "test_openai_keys.py",
+                    "test_openai_failover.py"], 180),
     "node": ([NODE], ["openai.test.mjs"], 120),
     "curl": ([], ["test_curl.py"], 90),
     "langchain": ([], ["test_langchain.py"], 60),
@@ -151,6 +152,17 @@ def configuration(upstream):
     listed = ["ok", "gpt-4o-mini"]
     edits = {"defaults": {"temperature": 0.6, "top_p": 0.5}, "force": {"user": "lab"}}
     plain = {"profile": "openai-compatible", "base_url": upstream, "api_key": key}
+    # Targets of their own: what is known of a target is shared by all models that lead to it.
+    firsts = {
+        "spare-dead": "nowhere/dead",
+        "spare-busy": "mock/status:503::spare",
+        "spare-throttled": "mock/status:429:1:spare",
+        "spare-silent": "hasty/hang:spare",
+        "spare-hidden": "mock/error200:openai:spare",
+        "spare-cut": "mock/cut:0:spare",
+        "spare-late": "mock/cut:3:spare",
+    }
+    spared = {name: {"fallback": [first, "mock/ok"]} for name, first in firsts.items()}
     return {
         "providers": {
             "mock": plain | {"models": listed},
@@ -164,7 +176,9 @@ def configuration(upstream):
             "fast": "mock/ok",
             "team-*": "mock/qwen-*",
             "edited": {"target": "mock/ok", "drop": ["logit_bias"]} | edits,
-        },
+            "all-dead": {"fallback": ["nowhere/a", "nowhere/b"]},
+            "all-busy": {"balance": ["mock/status:500::spare", "mock/status:502::spare"]},
+        } | spared,
         "limits": {"body": "1MiB"},
     }
 
