@@ -67,6 +67,31 @@ fn check_says_ok_for_a_good_file() {
 }
 
 #[test]
+fn the_examples_of_the_routing_guides_are_good_and_the_same_in_both_languages() {
+    let blocks = |page: &str| -> Vec<String> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/");
+        let text = std::fs::read_to_string(format!("{path}{page}")).unwrap();
+        let blocks = text.split("```yaml\n").skip(1);
+        blocks.map(|block| block.split("```").next().unwrap().to_owned()).collect()
+    };
+    let (english, chinese) = (blocks("guide/routing.md"), blocks("zh/guide/routing.md"));
+    for block in english.iter().chain(&chinese) {
+        let keys = ["DASHSCOPE_API_KEY", "ZHIPUAI_API_KEY", "DEEPSEEK_A", "DEEPSEEK_B"];
+        let all = keys.iter().chain(&["MOONSHOT_API_KEY"]);
+        let setup = all.fold(Setup::file(block), |setup, name| {
+            setup.env(name, &format!("{PROVIDER_KEY}-{name}"))
+        });
+        let output = setup.run(&["check", "magpie.yaml"]);
+        assert_eq!(output.status.code(), Some(0), "{block}\n{}", stderr(&output));
+    }
+    let bare = |blocks: Vec<String>| -> Vec<String> {
+        let lines = blocks.concat().lines().map(str::to_owned).collect::<Vec<_>>();
+        lines.iter().map(|line| line.split(" #").next().unwrap().trim_end().to_owned()).collect()
+    };
+    assert_eq!(bare(english), bare(chinese));
+}
+
+#[test]
 fn check_shows_every_problem_at_once_with_place_and_hint() {
     let text = "\
 listn: 127.0.0.1:8000

@@ -85,7 +85,7 @@ impl Fleet {
 }
 
 /// Faults that another target makes up for, whether a stream was asked for or not.
-const EITHER: [&str; 22] = [
+const EITHER: [&str; 24] = [
     "refusing/x",
     "unnamed/x",
     "mute/x",
@@ -95,6 +95,8 @@ const EITHER: [&str; 22] = [
     "bad/hang-headers",
     "bad/status:401",
     "bad/status:402",
+    "bad/status:403",
+    "bad/status:404",
     "bad/status:408",
     "bad/status:429:7",
     "bad/status:500",
@@ -249,6 +251,7 @@ fn a_throttled_target_is_left_alone_for_as_long_as_it_asks() {
         (vec![("retry-after", "soon".to_owned())], false),
         (vec![], false),
         (vec![("retry-after", "0".to_owned())], true),
+        (vec![("retry-after", "-1".to_owned())], false),
     ];
     let targets: Vec<String> =
         (0..forms.len()).map(|number| format!("bad/throttled-{number}")).collect();
@@ -268,6 +271,28 @@ fn a_throttled_target_is_left_alone_for_as_long_as_it_asks() {
         assert!(is_good(&reply, false), "{headers:?}: {}", reply.text());
         let attempts = if *is_asked { "2" } else { "1" };
         assert_eq!(reply.header("x-magpie-attempts"), Some(attempts), "{headers:?}");
+    }
+}
+
+#[test]
+fn an_input_that_is_too_long_goes_to_a_target_that_takes_more_and_to_no_other() {
+    let (bad, good) = (ScriptedUpstream::start(), ScriptedUpstream::start());
+    let body = json!({ "error": { "message": "too long", "code": "context_length_exceeded" } });
+    bad.script("short", [json!({ "status": 400, "body": body })]);
+    let config = [
+        "providers:\n",
+        &provider("bad", &bad.base_url(), HASTY),
+        &provider("good", &good.base_url(), ""),
+        "models: { chat: { fallback: [bad/short, good/shorter, good/unknown, good/long] } }\n",
+        "prices:\n  bad/short: { max_input: 8000 }\n  good/shorter: { max_input: 4000 }\n",
+        "  good/long: { max_input: 128000 }\n",
+    ];
+    let magpie = Setup::file(&config.concat()).start();
+    for stream in [false, true] {
+        let reply = ask(&magpie, "chat", stream);
+        assert!(is_good(&reply, stream), "{}", reply.text());
+        assert_eq!(reply.header("x-magpie-target"), Some("good/long"));
+        assert_eq!(reply.header("x-magpie-attempts"), Some("2"));
     }
 }
 
