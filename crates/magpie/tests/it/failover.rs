@@ -51,6 +51,8 @@ struct Fleet {
     magpie: Magpie,
     bad: ScriptedUpstream,
     good: ScriptedUpstream,
+    /// Its certificate is nobody's whom Magpie trusts.
+    untrusted: ScriptedUpstream,
     /// What plays a part that the scripted one cannot.
     _raw: Vec<RawUpstream>,
 }
@@ -59,6 +61,7 @@ impl Fleet {
     /// Models `m0`, `m1` and so on, whose first targets are these.
     fn of(targets: &[&str]) -> Self {
         let (bad, good) = (ScriptedUpstream::start(), ScriptedUpstream::start());
+        let (untrusted, _) = ScriptedUpstream::start_tls();
         let silent = RawUpstream::start(|mut peer, _| while peer.read().is_some() {});
         let closing = RawUpstream::start(|mut peer, _| drop(peer.request()));
         // What was not read when a socket is closed makes it a reset.
@@ -73,6 +76,7 @@ impl Fleet {
             &provider("refusing", &Refused::base_url(), ""),
             &provider("unnamed", "http://provider.invalid/v1", ""),
             &provider("mute", &tls, HASTY),
+            &provider("untrusted", &untrusted.base_url(), ""),
             &provider("closing", &closing.base_url(), ""),
             &provider("resetting", &resetting.base_url(), ""),
             &models(targets.iter().enumerate().map(|(number, target)| {
@@ -80,15 +84,16 @@ impl Fleet {
             })),
         ];
         let magpie = Setup::file(&config.concat()).start();
-        Self { magpie, bad, good, _raw: vec![silent, closing, resetting] }
+        Self { magpie, bad, good, untrusted, _raw: vec![silent, closing, resetting] }
     }
 }
 
 /// Faults that another target makes up for, whether a stream was asked for or not.
-const EITHER: [&str; 24] = [
+const EITHER: [&str; 25] = [
     "refusing/x",
     "unnamed/x",
     "mute/x",
+    "untrusted/x",
     "closing/x",
     "resetting/x",
     "bad/hang",
@@ -188,6 +193,7 @@ fn whatever_fails_before_an_answer_is_made_up_for_and_the_answer_is_whole() {
         assert_eq!(fleet.good.received().len(), targets.len(), "once for each");
         let scripted = targets.iter().filter(|target| target.starts_with("bad/")).count();
         assert_eq!(fleet.bad.received().len(), scripted, "and so is the bad one");
+        assert!(fleet.untrusted.received().is_empty(), "a key went to a stranger");
     }
 }
 
