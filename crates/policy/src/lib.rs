@@ -31,11 +31,9 @@ pub use build::{build, build_beside};
 pub use config::Config;
 pub use edits::{EditPlan, Sent};
 pub use load::{Environment, load};
-pub use names::nearest;
+pub use names::{UnknownModel, nearest};
 pub use plan::Plan;
 pub use problem::{Place, Problem};
 pub use provider::{Clocks, Forward, HttpVersions, Origin, Provider, Scheme};
 pub use secret::Secret;
-pub use snapshot::{
-    Access, Admin, Callers, Keyless, Limits, Route, Settings, Snapshot, UnknownModel,
-};
+pub use snapshot::{Access, Admin, Callers, Keyless, Limits, Route, Settings, Snapshot};

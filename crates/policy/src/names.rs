@@ -1,5 +1,30 @@
 //! Names: what was meant by a misspelt one, and patterns with a star.
 
+/// Nobody serves this model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownModel {
+    /// The names nearest to it, best first.
+    pub nearest: Vec<String>,
+}
+
+impl UnknownModel {
+    /// In words, with the name that was asked for, as far as it is worth showing.
+    #[must_use]
+    pub fn told(&self, asked: &str) -> String {
+        let shown: String = asked.chars().take(SHOWN_NAME).collect();
+        match &*self.nearest {
+            [] => format!("There is no model `{shown}`."),
+            names => {
+                let names = names.join("` or `");
+                format!("There is no model `{shown}`. Did you mean `{names}`?")
+            }
+        }
+    }
+}
+
+/// Characters of an unknown name that are shown.
+const SHOWN_NAME: usize = 100;
+
 /// The names nearest to a misspelt one, best first, at most `count` of them and none that is
 /// farther than a third of its length. At most the first 10,000 names are looked at.
 pub fn nearest<'n>(

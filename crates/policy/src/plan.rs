@@ -31,7 +31,7 @@ pub(crate) use compile::{Draft, Spot};
 pub use compile::{MOST_DEPTH, MOST_TARGETS, MOST_WEIGHT};
 pub use condition::{ConditionConfig, Texts};
 pub use config::{Affinity, By, CaseConfig, Parts, PlanConfig, Sticky};
-pub use facts::{Facts, Needs};
+pub use facts::{Facts, LIKELY_OUTPUT, Needs, metadata};
 pub use picker::{Failed, Picker};
 use shape::Shape;
 

@@ -1,6 +1,6 @@
 //! The snapshot: everything a request is decided by, resolved and immutable.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::edits::EditPlan;
 use crate::health::Health;
 use crate::jwt::Issuer;
 use crate::money::Exchange;
-use crate::names::{Pattern, nearest};
+use crate::names::{Pattern, UnknownModel, nearest};
 use crate::plan::{Draft, Plan, Spot};
 use crate::price::{ModelLimits, Price};
 use crate::provider::{Clocks, Provider};
@@ -266,13 +266,6 @@ impl Planned {
     }
 }
 
-/// Nobody serves this model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnknownModel {
-    /// The names nearest to it, best first.
-    pub nearest: Vec<String>,
-}
-
 impl Snapshot {
     /// The plan of a model. An exact name counts before a wildcard (the one with more letters
     /// first), that before `provider/model`, that before a bare name that a provider lists. Empty
@@ -291,6 +284,22 @@ impl Snapshot {
         let plan = self.made(model).ok_or_else(|| self.unknown(model))?;
         self.remember(model, &plan);
         Ok(plan)
+    }
+
+    /// The plans that there are, by the name that is asked for, in the order of names: those of the
+    /// file, the default's, and those that were made for other names since this snapshot was.
+    #[must_use]
+    pub fn plans(&self) -> Vec<(Box<str>, Arc<Plan>)> {
+        let made = self.plain.load();
+        let named = made.iter().filter(|(name, _)| !name.is_empty()).chain(&self.exact);
+        let mut plans: BTreeMap<Box<str>, Arc<Plan>> =
+            named.map(|(name, plan)| (name.clone(), Arc::clone(plan))).collect();
+        if !plans.contains_key("default")
+            && let Some(default) = self.made("default")
+        {
+            plans.insert("default".into(), default);
+        }
+        plans.into_iter().collect()
     }
 
     /// Where a request for `model` goes first: the first target of its [plan](Self::plan).

@@ -140,7 +140,7 @@ impl Context {
 
     fn way(&self, model: &str, wish: &Wish<'_>) -> Result<Way, Fault> {
         let plan = self.snapshot.plan(model);
-        let plan = plan.map_err(|unknown| unknown_model(model, &unknown.nearest))?;
+        let plan = plan.map_err(|unknown| unknown_model(model, &unknown))?;
         let looked = Looked::at(&wish.envelope, wish.body, plan.needs());
         plan.budget().earn();
         Ok(Way { plan, picker: Picker::new(self.random), looked })

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 use memchr::memchr2_iter;
 use memchr::memmem::Finder;
+use policy::plan::LIKELY_OUTPUT;
 use policy::price::ModelLimits;
 use policy::{EditPlan, Route, Sent};
 use serde::de::IgnoredAny;
@@ -18,8 +19,6 @@ use wire::{Envelope, Kind, Value};
 use crate::admit::Bound;
 use crate::ports::Outgoing;
 
-/// Output tokens that a request without a bound of its own is taken for in limits.
-const LIKELY_OUTPUT: u64 = 512;
 /// Tokens of the frame that a provider puts around each message and tool, and then some.
 const FRAME: u64 = 64;
 /// The most input tokens of a model whose size is not known, where a picture or a file may hold any

@@ -6,8 +6,7 @@ use std::hash::{DefaultHasher, Hasher};
 use bytes::Bytes;
 use http::HeaderMap;
 use memchr::memmem;
-use policy::directory::Kind;
-use policy::plan::{Facts, Needs};
+use policy::plan::{self, Facts, LIKELY_OUTPUT, Needs};
 use serde_json::value::RawValue;
 use wire::Envelope;
 
@@ -70,12 +69,7 @@ impl Looked {
         metadata: &'r [(&'r str, &'r str)],
         unix_ms: u64,
     ) -> Facts<'r> {
-        let name = |kind| caller.chain().level(kind).map(|level| &*level.holder.name);
         Facts {
-            key: name(Kind::Key),
-            user: name(Kind::User),
-            team: name(Kind::Team),
-            org: name(Kind::Org),
             metadata,
             input_tokens: self.input_tokens,
             output_tokens: self.output_tokens,
@@ -84,21 +78,16 @@ impl Looked {
             cache_key: self.cache_key.as_deref(),
             conversation: self.conversation,
             unix_ms,
-            ..Facts::new(operation, headers)
+            ..Facts::new(operation, headers).by(caller.chain())
         }
     }
 
-    /// Names and values: the caller's own, from the key up, and then the request's, which anyone can
-    /// make up.
+    /// Names and values: the caller's own, and then the request's.
     pub(crate) fn metadata<'r>(&'r self, caller: &'r Caller) -> Vec<(&'r str, &'r str)> {
-        let own = caller.chain().levels().flat_map(|level| level.terms.metadata.entries());
         let sent = self.metadata.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        own.chain(sent).collect()
+        plan::metadata(caller.chain(), sent)
     }
 }
-
-/// Output tokens that a request without a bound is taken for.
-const LIKELY_OUTPUT: u64 = 512;
 
 fn member<T: serde::de::DeserializeOwned>(envelope: &Envelope<'_>, name: &str) -> Option<T> {
     let value = envelope.get(name).ok().flatten()?;

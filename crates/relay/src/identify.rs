@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use policy::directory::{Chain, Directory, Holder, Kind};
+use policy::directory::{Bar, Chain, Directory, Holder, Kind};
 use policy::key::{Digest, KeyText, Pepper};
 use policy::{Keyless, Snapshot};
 
@@ -116,33 +116,22 @@ impl Caller {
     /// # Errors
     /// A [`Fault`]: expired, disabled, or an address or an operation that their terms rule out.
     pub(crate) fn check(&self, operation: Operation, now_ms: u64) -> Result<(), Fault> {
-        for level in self.chain.levels() {
-            let (terms, kind) = (&level.terms, level.holder.kind);
-            let whose = kind.word();
-            if terms.disabled {
-                return Err(Fault::new(Code::Disabled, format!("The {whose} is disabled.")));
-            }
-            if terms.not_after_ms.is_some_and(|end| now_ms >= end) {
-                let fault = Fault::new(Code::Expired, format!("The {whose} has expired."));
-                return Err(if kind == Kind::Key { fault.challenge() } else { fault });
-            }
-            // Without an address, as over a socket of another kind, a list of addresses allows nobody.
-            let from = self.address.unwrap_or(IpAddr::from([0, 0, 0, 0]));
-            if !terms.scope.allows_address(from) {
-                let message = format!("The {whose} may not be used from {from}.");
-                return Err(Fault::new(Code::AddressNotAllowed, message));
-            }
-            if !terms.scope.allows_operation(operation) {
-                let message = format!("The {whose} may not be used for `{}`.", operation.word());
-                return Err(Fault::new(Code::OperationNotAllowed, message));
-            }
-        }
-        Ok(())
+        // Without an address, as over a socket of another kind, a list of addresses allows nobody.
+        let from = self.address.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        let Some(bar) = self.chain.bar(operation, Some(from), now_ms) else { return Ok(()) };
+        let code = match bar {
+            Bar::Disabled(_) => Code::Disabled,
+            Bar::Expired(_) => Code::Expired,
+            Bar::Address(..) => Code::AddressNotAllowed,
+            Bar::Operation(..) => Code::OperationNotAllowed,
+        };
+        let fault = Fault::new(code, format!("{bar}."));
+        Err(if bar == Bar::Expired(Kind::Key) { fault.challenge() } else { fault })
     }
 
     /// Whether the model may be asked for, by its public name.
     pub(crate) fn may_use(&self, model: &str) -> bool {
-        self.chain.levels().all(|level| level.terms.scope.allows_model(model))
+        self.chain.bars_model(model).is_none()
     }
 
     /// Refuses a model that this caller may not use.

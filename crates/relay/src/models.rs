@@ -25,7 +25,7 @@ pub(crate) fn answer(rest: &str, snapshot: &Snapshot, caller: &Caller) -> Result
     caller.check_model(name)?;
     match snapshot.route(name) {
         Ok(route) => Ok(model(name, &route.provider.id).to_string()),
-        Err(unknown) => Err(unknown_model(name, &unknown.nearest)),
+        Err(unknown) => Err(unknown_model(name, &unknown)),
     }
 }
 

@@ -228,7 +228,7 @@ fn by_json_field(body: Bytes, snapshot: &Snapshot) -> Result<Forwarded, Fault> {
 }
 
 fn routed(model: &str, snapshot: &Snapshot) -> Result<Arc<Route>, Fault> {
-    snapshot.route(model).map_err(|unknown| prepare::unknown_model(model, &unknown.nearest))
+    snapshot.route(model).map_err(|unknown| prepare::unknown_model(model, &unknown))
 }
 
 /// Reads a form up to its `model` field, then streams on.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use policy::{Route, Snapshot};
+use policy::{Route, Snapshot, UnknownModel};
 use providers::StreamUsage;
 use wire::envelope::{Duplicate, Malformed};
 use wire::{Edit, Envelope, Kind, splice};
@@ -98,13 +98,8 @@ pub(crate) fn target(
 }
 
 /// The fault for a model that nobody serves.
-pub(crate) fn unknown_model(model: &str, nearest: &[String]) -> Fault {
-    let shown: String = model.chars().take(100).collect();
-    let message = match nearest {
-        [] => format!("There is no model `{shown}`."),
-        names => format!("There is no model `{shown}`. Did you mean `{}`?", names.join("` or `")),
-    };
-    Fault::new(Code::UnknownModel, message).param("model")
+pub(crate) fn unknown_model(model: &str, unknown: &UnknownModel) -> Fault {
+    Fault::new(Code::UnknownModel, unknown.told(model)).param("model")
 }
 
 pub(crate) fn malformed(fault: &Malformed) -> Fault {

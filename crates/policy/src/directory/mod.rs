@@ -6,6 +6,7 @@
 //! Looking a caller up takes no lock. A change copies one of many small maps, so that it costs the
 //! same with ten keys and with a million.
 
+mod bar;
 mod holder;
 mod shards;
 mod terms;
@@ -14,6 +15,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use bar::Bar;
 pub use holder::{Chain, Holder, Kind, Level, Origin, Terms};
 pub use terms::{Expiry, Metadata, TermsConfig};
 

@@ -84,6 +84,11 @@ impl Credentials {
         self.more.iter().try_fold(first, |soonest, one| Some(soonest.min(one.benched(now_ms)?)))
     }
 
+    /// The bench of each, in the provider's order.
+    pub fn benches(&self) -> impl Iterator<Item = &Bench> {
+        std::iter::once(&self.first).chain(&self.more).map(|bench| &**bench)
+    }
+
     /// The bench of one; of the first for a number that none has.
     #[must_use]
     pub fn get(&self, index: usize) -> &Bench {

@@ -59,17 +59,29 @@ impl RetryBudget {
         let _ = self.earned.fetch_update(Relaxed, Relaxed, more);
     }
 
+    /// How many retries could be taken now, one after the other.
+    #[must_use]
+    pub fn left(&self, now_ms: u64) -> u64 {
+        let saved = self.earned.load(Relaxed).saturating_sub(MOST_OWED) / RETRY;
+        // What the floor pays for is owed by what is earned, so the two do not add up.
+        saved.max(self.floor.standing(floor_ns(now_ms)).remaining)
+    }
+
     /// Takes one retry, if there is one.
     #[must_use]
     pub fn spend(&self, now_ms: u64) -> bool {
-        let now_ns = now_ms.saturating_mul(1_000_000 * FLOOR_PER_SECOND);
-        let from_floor = self.floor.take(1, now_ns).is_ok();
+        let from_floor = self.floor.take(1, floor_ns(now_ms)).is_ok();
         let spend = |saved: u64| match saved.checked_sub(RETRY) {
             Some(rest) if rest >= MOST_OWED => Some(rest),
             rest => from_floor.then_some(rest.unwrap_or(0)),
         };
         self.earned.fetch_update(Relaxed, Relaxed, spend).is_ok()
     }
+}
+
+/// The time by which the floor counts.
+fn floor_ns(now_ms: u64) -> u64 {
+    now_ms.saturating_mul(1_000_000 * FLOOR_PER_SECOND)
 }
 
 /// How long to wait before the `retry`-th retry (from 1), in milliseconds: any time up to a bound

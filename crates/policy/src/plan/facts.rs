@@ -3,7 +3,21 @@
 use http::HeaderMap;
 
 use super::hash::Hash64;
+use crate::directory::{Chain, Kind};
 use crate::scope::Operation;
+
+/// Output tokens that a request without a bound of its own is taken for.
+pub const LIKELY_OUTPUT: u64 = 512;
+
+/// The metadata of a request: the caller's own, from the key up, and then what was sent, which
+/// anyone can make up.
+pub fn metadata<'r>(
+    caller: &'r Chain,
+    sent: impl IntoIterator<Item = (&'r str, &'r str)>,
+) -> Vec<(&'r str, &'r str)> {
+    let own = caller.levels().flat_map(|level| level.terms.metadata.entries());
+    own.chain(sent).collect()
+}
 
 /// A request, as far as a plan looks at it. What a plan looks at is said by its
 /// [`Needs`]; the rest may be left out.
@@ -62,6 +76,19 @@ impl<'r> Facts<'r> {
             conversation: None,
             region: None,
             unix_ms: 0,
+        }
+    }
+
+    /// The same, asked by a caller: key, user, team and organisation.
+    #[must_use]
+    pub fn by(self, caller: &'r Chain) -> Self {
+        let name = |kind| caller.level(kind).map(|level| &*level.holder.name);
+        Self {
+            key: name(Kind::Key),
+            user: name(Kind::User),
+            team: name(Kind::Team),
+            org: name(Kind::Org),
+            ..self
         }
     }
 

@@ -18,6 +18,7 @@ mod credentials;
 mod directory;
 mod discovery;
 mod edits;
+mod explaining;
 mod given;
 mod health_at_once;
 mod hidden_problems;
