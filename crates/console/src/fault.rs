@@ -40,6 +40,8 @@ pub enum Code {
     InvalidPath,
     /// Nothing lives at this path, or nothing that the caller may see.
     NotFound,
+    /// Nobody serves this model.
+    UnknownModel,
     /// Not this way.
     WrongMethod,
     /// The body is not announced as JSON.
@@ -87,6 +89,7 @@ impl Code {
             Self::ForeignHost => (S::FORBIDDEN, "host_not_allowed", ["The owner can add a name with `hosts` in the configuration.", "可由管理员在配置的 `hosts` 中加入该主机名。"]),
             Self::InvalidPath => (S::BAD_REQUEST, "invalid_path", ["", ""]),
             Self::NotFound => (S::NOT_FOUND, "not_found", ["GET /admin/v1/openapi.json lists what there is.", "GET /admin/v1/openapi.json 列出了所有接口。"]),
+            Self::UnknownModel => (S::NOT_FOUND, "model_not_found", ["GET /v1/models lists what there is.", "GET /v1/models 列出了所有模型。"]),
             Self::WrongMethod => (S::METHOD_NOT_ALLOWED, "method_not_allowed", ["", ""]),
             Self::JsonRequired => (S::UNSUPPORTED_MEDIA_TYPE, "json_required", ["Send `Content-Type: application/json`.", "请发送 `Content-Type: application/json`。"]),
             Self::InvalidJson => (S::BAD_REQUEST, "invalid_json", ["Send one JSON object.", "请发送一个 JSON 对象。"]),

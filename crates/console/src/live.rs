@@ -1,6 +1,9 @@
 //! What the API changes and reads outside its own store.
 
-use policy::directory::{GroupConfig, KeyRecord, Kind};
+use std::sync::Arc;
+
+use policy::Snapshot;
+use policy::directory::{Chain, GroupConfig, KeyRecord, Kind};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -14,6 +17,14 @@ pub enum Effect {
     PutKey(Box<KeyRecord>),
     /// A group is gone, or a key is revoked.
     Remove(Kind, String),
+}
+
+/// The plans that requests go by.
+pub struct Plans {
+    /// The configuration that runs.
+    pub snapshot: Arc<Snapshot>,
+    /// Now, in milliseconds of the monotonic clock that health is counted by.
+    pub now_ms: u64,
 }
 
 /// The running relay, as far as the API acts on it. Called on blocking threads; none of it may
@@ -34,6 +45,14 @@ pub trait Live: Send + Sync + 'static {
     }
     /// What is left of a holder's limits and budgets; `None` if there is no such holder.
     fn standing(&self, kind: Kind, id: &str) -> Option<Standing>;
+    /// The plans that requests go by; none unless said otherwise.
+    fn plans(&self) -> Option<Plans> {
+        None
+    }
+    /// A key by its id, with everyone above it; none unless said otherwise.
+    fn chain(&self, _: &str) -> Option<Chain> {
+        None
+    }
     /// What a model of a provider costs; `None` if that is not known.
     fn price(&self, provider: &str, model: &str) -> Option<Value>;
     /// The configuration file as a tree, its secrets masked: never as text, in which a secret

@@ -120,6 +120,9 @@ routes! {
     UserStanding: GET "/users/{id}/standing", "What is left of a user's limits and budgets.";
     KeyStanding: GET "/keys/{id}/standing", "What is left of a key's limits and budgets.";
 
+    Explain: POST "/explain", "Where a request would go, and why. It is not sent.";
+    ListTargets: GET "/targets", "The targets of all plans, and how they are.";
+
     GetPrice: GET "/prices", "What a model of a provider costs.";
     GetUsage: GET "/usage", "Requests, tokens and money, summed.";
     ListRequests: GET "/requests", "The requests, newest first.";

@@ -90,6 +90,7 @@ fn group(route: Route) -> Group {
         | Route::TeamStanding
         | Route::UserStanding
         | Route::KeyStanding
+        | Route::Explain
         | Route::GetUsage
         | Route::ListRequests
         | Route::GetRequest => Group::Readers,
@@ -100,6 +101,7 @@ fn group(route: Route) -> Group {
         | Route::ListAudit
         | Route::VerifyAudit
         | Route::GetConfig
+        | Route::ListTargets
         | Route::ListAdmins
         | Route::GetAdmin => Group::Overseers,
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use console::live::{BudgetStanding, Effect, LimitStanding, Live, Standing};
+use console::live::{BudgetStanding, Effect, LimitStanding, Live, Plans, Standing};
 use policy::Snapshot;
-use policy::directory::{Directory, GroupConfig, Holder, KeyRecord, Kind};
+use policy::directory::{Chain, Directory, GroupConfig, Holder, KeyRecord, Kind};
 use policy::money::Money;
 use policy::price::{Bucket, Price};
 use serde_json::{Value, json};
@@ -60,6 +60,16 @@ impl Live for Running {
         let holder = self.directory.holder(kind, id).or_else(of_model)?;
         let now_ns = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
         Some(standing(&holder, now_ns, now_ms()))
+    }
+
+    fn plans(&self) -> Option<Plans> {
+        // The relay counts health from the same moment on.
+        let now_ms = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Some(Plans { snapshot: self.snapshot.load_full(), now_ms })
+    }
+
+    fn chain(&self, key: &str) -> Option<Chain> {
+        self.directory.holder(Kind::Key, key).map(|holder| Chain::from(&holder))
     }
 
     fn price(&self, provider: &str, model: &str) -> Option<Value> {

@@ -130,6 +130,42 @@ pub fn get(connection: &Connection, reach: &Reach, id: &str) -> Result<Option<Ke
     Ok(statement.query_row(params![id, reach.team()], key).optional()?)
 }
 
+/// What a text names.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Named<T = Key> {
+    /// Nothing.
+    None,
+    /// This.
+    One(T),
+    /// Several of the same name.
+    Several,
+}
+
+/// The key within reach that has this id, or else this name and is not revoked.
+///
+/// # Errors
+/// [`crate::fault::Code::Store`].
+pub fn named(connection: &Connection, reach: &Reach, wanted: &str) -> Result<Named, Fault> {
+    if let Some(key) = get(connection, reach, wanted)? {
+        return Ok(Named::One(key));
+    }
+    let mut statement = connection.prepare_cached(
+        "SELECT id, name, org, team, user, last_four, terms, created_ms, updated_ms, revoked_ms
+         FROM keys
+         WHERE name = ?1 AND revoked_ms IS NULL
+           AND (?2 IS NULL OR team = ?2
+                OR user IN (SELECT id FROM groups WHERE kind = 'user' AND team = ?2))
+         LIMIT 2",
+    )?;
+    let rows = statement.query_map(params![wanted, reach.team()], key)?;
+    let mut found = rows.collect::<Result<Vec<_>, _>>()?;
+    Ok(match (found.pop(), found.pop()) {
+        (None, _) => Named::None,
+        (Some(key), None) => Named::One(key),
+        (Some(_), Some(_)) => Named::Several,
+    })
+}
+
 /// The digests of a key that are good at a time, in Unix milliseconds.
 ///
 /// # Errors

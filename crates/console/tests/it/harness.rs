@@ -1,15 +1,17 @@
 //! A console over a temporary store, with a relay and a ledger that remember what they are told.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use console::live::{Effect, Live, Standing};
+use console::live::{Effect, Live, Plans, Standing};
 use console::reports::{By, Filter, Reports, RequestDetail, RequestRow, UsageRow};
 use console::{Console, Options};
 use http::{HeaderMap, Request, StatusCode, header};
-use policy::directory::{GroupConfig, KeyRecord, Kind};
+use policy::Snapshot;
+use policy::directory::{Chain, Directory, GroupConfig, KeyRecord, Kind, Origin};
 use policy::key::{Digest, Pepper};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -27,6 +29,9 @@ pub(crate) struct Memory {
     pub(crate) file_keys: Mutex<Vec<KeyRecord>>,
     pub(crate) config: Mutex<Value>,
     pub(crate) problems: Mutex<Vec<String>>,
+    pub(crate) plans: Mutex<Option<Arc<Snapshot>>>,
+    /// The monotonic clock.
+    pub(crate) now_ms: AtomicU64,
 }
 
 impl Memory {
@@ -72,6 +77,27 @@ impl Live for Memory {
 
     fn standing(&self, _: Kind, _: &str) -> Option<Standing> {
         Some(Standing::default())
+    }
+
+    /// The plans that a test gave; an empty configuration's otherwise.
+    fn plans(&self) -> Option<Plans> {
+        let mut plans = self.plans.lock().unwrap();
+        let snapshot = plans.get_or_insert_with(|| Arc::new(snapshot("")));
+        Some(Plans { snapshot: Arc::clone(snapshot), now_ms: self.now_ms.load(Relaxed) })
+    }
+
+    /// As a directory that was told all of this would find it.
+    fn chain(&self, key: &str) -> Option<Chain> {
+        let directory = Directory::default();
+        for groups in [&self.groups, &self.file] {
+            for ((kind, id), config) in &*groups.lock().unwrap() {
+                directory.put_group(*kind, id, config, Origin::Store, 0).unwrap();
+            }
+        }
+        let filed = self.file_keys.lock().unwrap().clone();
+        let stored = self.keys.lock().unwrap().values().cloned().collect::<Vec<_>>();
+        let record = stored.into_iter().chain(filed).find(|record| record.id == key)?;
+        Some(Chain::from(&directory.put_key(&record, Origin::Store, 0).unwrap()))
     }
 
     fn price(&self, _: &str, model: &str) -> Option<Value> {
@@ -168,6 +194,17 @@ impl Reply {
     pub(crate) fn fails(self, status: u16, code: &str) -> Self {
         assert_eq!((self.status.as_u16(), &*self.code()), (status, code), "{self:?}");
         self
+    }
+}
+
+/// The snapshot of a configuration that is right.
+pub(crate) fn snapshot(text: &str) -> Snapshot {
+    let environment = policy::Environment::new();
+    let profiles = providers::builtin().unwrap();
+    let config = policy::load(text, &environment).unwrap();
+    match policy::build(&config, &profiles, &environment) {
+        Ok(snapshot) => snapshot,
+        Err(problems) => panic!("{text}\n{problems:?}"),
     }
 }
 

@@ -15,6 +15,7 @@ mod life;
 mod matrix;
 mod openapi;
 mod paging;
+mod plans;
 mod reporting;
 mod start;
 mod tenancy;

@@ -38,6 +38,8 @@ const REVIEWED: &str = "
     TeamStanding  + + + t
     UserStanding  + + + t
     KeyStanding   + + + t
+    Explain       + + + t
+    ListTargets   + + + -
     GetPrice      + + + +
     GetUsage      + + + t
     ListRequests  + + + t
@@ -91,6 +93,8 @@ pub(crate) fn body(route: Route) -> Value {
         Route::UpdateOrg | Route::UpdateTeam | Route::UpdateUser | Route::UpdateKey => {
             json!({ "name": "changed" })
         }
+        // The key is one of the team that the manager has.
+        Route::Explain => json!({ "model": "echo", "key": "of-red" }),
         _ => Value::Null,
     }
 }
@@ -130,6 +134,7 @@ async fn every_role_at_every_route() {
     let rig = Rig::new();
     let table = reviewed();
     rig.team("red").await;
+    rig.post("/admin/v1/keys", json!({ "name": "of-red", "team": "red" })).await.ok();
     for role in Role::ALL {
         let token = rig.token(role.as_str()).await;
         for route in Route::ALL {

@@ -282,14 +282,28 @@ impl Magpie {
 
     /// The same with another token.
     pub(crate) fn admin_by(&self, token: &str, path: &str) -> Reply {
-        let (_, rest) = self.banner.split_once("admin API").unwrap();
-        let (_, rest) = rest.split_once("://").unwrap();
-        let (address, _) = rest.split_once('/').unwrap();
-        let mut wire = Wire::connect(address.parse().unwrap());
+        self.admin_call(token, "GET", path, "")
+    }
+
+    /// Posts JSON to the admin API, as the owner.
+    pub(crate) fn admin_post(&self, path: &str, body: &Value) -> Reply {
+        self.admin_call(ADMIN_TOKEN, "POST", path, &body.to_string())
+    }
+
+    fn admin_call(&self, token: &str, method: &str, path: &str, body: &str) -> Reply {
+        let mut wire = Wire::connect(self.admin_address().parse().unwrap());
         let token = format!("Bearer {token}");
         let path = format!("/admin/v1/{path}");
-        wire.send(&request("GET", &path, &[("authorization", &token)], b""));
-        wire.reply_to("GET")
+        let headers = [("authorization", &*token), ("content-type", "application/json")];
+        wire.send(&request(method, &path, &headers, body.as_bytes()));
+        wire.reply_to(method)
+    }
+
+    /// Where the admin API listens.
+    pub(crate) fn admin_address(&self) -> &str {
+        let (_, rest) = self.banner.split_once("admin API").unwrap();
+        let (_, rest) = rest.split_once("://").unwrap();
+        rest.split_once('/').unwrap().0
     }
 
     /// Sends a request on a connection of its own.

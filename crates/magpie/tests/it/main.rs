@@ -39,6 +39,7 @@ mod ledger;
 mod log;
 mod outages;
 mod pages;
+mod plans;
 mod pool;
 mod raw;
 mod reload;
