@@ -25,7 +25,7 @@ use crate::listener::Tls;
 use crate::log::note;
 
 /// The variable that holds the owner's token.
-const TOKEN: &str = "MAGPIE_ADMIN_TOKEN";
+pub(crate) const TOKEN: &str = "MAGPIE_ADMIN_TOKEN";
 /// Connections at once.
 const CONNECTIONS: usize = 256;
 /// How long a client may take to send a request's head.

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use console::Console;
+use console::auth::Reach;
 use console::fault::Fault;
 use console::live::Effect;
+use console::store::groups::Group;
+use console::store::keys::Named;
 use console::store::{Store, audit, effects, groups, keys};
 use policy::Callers;
 use policy::config::KeyConfig;
-use policy::directory::{Directory, GroupConfig, KeyRecord, Kind, Origin};
+use policy::directory::{Directory, Holder, KeyRecord, Kind, Origin};
 use policy::key::{self, Pepper};
 
 use crate::log::note;
@@ -74,16 +77,11 @@ pub(crate) fn tell(fault: Option<String>, name: &str) {
 /// If the store cannot be read.
 pub(crate) fn apply_store(directory: &Directory, store: &Store) -> Result<(), String> {
     let now_ms = now_ms();
-    let put = |kind, id: &str, config: &GroupConfig| {
-        if !is_of_file(directory, kind, id) {
-            tell(directory.put_group(kind, id, config, Origin::Store, now_ms).err(), id);
-        }
-    };
     let read = store.read(|connection| {
         if keys::ever(connection)? {
             directory.guard();
         }
-        groups::for_each(connection, |group| put(group.kind, &group.id, &group.config()))?;
+        groups::for_each(connection, put_group(directory, now_ms))?;
         let mut records = Vec::new();
         let fill = |records: &mut Vec<KeyRecord>| {
             for (name, why) in directory.fill(records, Origin::Store, now_ms) {
@@ -101,6 +99,42 @@ pub(crate) fn apply_store(directory: &Directory, store: &Store) -> Result<(), St
         Ok(())
     });
     read.map_err(|fault| fault.message)
+}
+
+/// Puts the key of the store that has this id or name into the directory, with the groups that it
+/// may count for; `None` if there is no such key that works.
+///
+/// # Errors
+/// If several keys are called so, or the store cannot be read.
+pub(crate) fn apply_one(
+    directory: &Directory,
+    store: &Store,
+    wanted: &str,
+) -> Result<Option<Arc<Holder>>, String> {
+    let now_ms = now_ms();
+    let found = store.read(|connection| {
+        groups::for_each(connection, put_group(directory, now_ms))?;
+        keys::named(connection, &Reach::All, wanted)
+    });
+    match found.map_err(|fault| fault.message)? {
+        Named::One(key) if key.revoked_ms.is_none() => {
+            let record = key.record(Vec::new());
+            directory.put_key(&record, Origin::Store, now_ms).map(Some)
+        }
+        Named::One(_) | Named::None => Ok(None),
+        Named::Several => Err(String::from("several keys are called so; name the id")),
+    }
+}
+
+/// Puts groups of the store into the directory, but for those that the file owns.
+fn put_group(directory: &Directory, now_ms: u64) -> impl Fn(Group) {
+    move |group| {
+        let (kind, id) = (group.kind, &*group.id);
+        if !is_of_file(directory, kind, id) {
+            let put = directory.put_group(kind, id, &group.config(), Origin::Store, now_ms);
+            tell(put.err(), id);
+        }
+    }
 }
 
 /// Whether the file owns a group: then the store's entry of that name counts for nothing.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{KeysCommand, UsageQuestion};
+use crate::commands::{KeysCommand, Question, UsageQuestion};
 use crate::version::VERSION;
 
 /// Magpie (鹊桥): one OpenAI-compatible API in front of every AI provider.
@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Providers,
     /// List the models that can be asked for by name.
     Models,
+    /// Show where a request for a model would go and why, without sending it.
+    Explain(Box<Question>),
     /// Ask a model from the terminal; the answer streams as it comes.
     Chat {
         /// The model, such as `echo`, `default` or `xinghe/ernie-4.5-turbo-128k`.

@@ -9,10 +9,12 @@ use crate::configuration::Source;
 use crate::version::VERSION;
 
 mod chat;
+mod explain;
 mod keys;
 mod usage;
 
 pub(crate) use chat::chat;
+pub(crate) use explain::{Question, explain};
 pub(crate) use keys::{KeysCommand, keys};
 pub(crate) use usage::{UsageQuestion, usage};
 

@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         Command::Check { file } => commands::check(&Source::find(Some(file))),
         Command::Providers => commands::providers(&source),
         Command::Models => commands::models(&source),
+        Command::Explain(question) => commands::explain(&source, &question),
         Command::Chat { model, prompt } => commands::chat(&source, &model, &prompt),
         Command::Keys { command } => commands::keys(&source, command),
         Command::Usage(question) => commands::usage(&source, &question),

@@ -56,8 +56,17 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// The key that was named.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
     /// The question, without the key.
-    fn question(self, now_ms: u64) -> Result<Question, Fault> {
+    ///
+    /// # Errors
+    /// [`Code::InvalidField`].
+    pub fn question(self, now_ms: u64) -> Result<Question, Fault> {
         if self.model.len() > MAX_MODEL {
             let message = format!("The name of a model is at most {MAX_MODEL} bytes long.");
             return Err(Fault::field("model", message));
@@ -112,8 +121,8 @@ impl Endpoint for at::Explain {
     type Answer = Explained;
 
     fn run(call: Call<Self>) -> Result<Self::Answer, Fault> {
-        let (desk, mut asked, unix_ms) = (&*call.desk, call.body, now_ms());
-        let key = chain(desk, asked.key.take())?;
+        let (desk, asked, unix_ms) = (&*call.desk, call.body, now_ms());
+        let key = chain(desk, asked.key())?;
         let question = asked.question(unix_ms)?;
         let Plans { snapshot, now_ms } = plans(desk)?;
         let now = Now { ms: now_ms, unix_ms };
@@ -125,7 +134,7 @@ impl Endpoint for at::Explain {
 
 /// The chain of the key that was named. One that is out of reach is as unknown as one that is not
 /// there.
-fn chain(desk: &Desk, named: Option<String>) -> Result<Option<Chain>, Fault> {
+fn chain(desk: &Desk, named: Option<&str>) -> Result<Option<Chain>, Fault> {
     let Some(named) = named else {
         return match desk.reach {
             Reach::All => Ok(None),
@@ -135,11 +144,11 @@ fn chain(desk: &Desk, named: Option<String>) -> Result<Option<Chain>, Fault> {
         };
     };
     let found = desk.inner.store.read(|read| {
-        Ok(match keys::named(read, &desk.reach, &named)? {
+        Ok(match keys::named(read, &desk.reach, named)? {
             Named::One(key) => Named::One(key.id),
             Named::Several => Named::Several,
             Named::None => {
-                file_key(desk, read, &named)?.map_or(Named::None, |key| Named::One(key.id))
+                file_key(desk, read, named)?.map_or(Named::None, |key| Named::One(key.id))
             }
         })
     })?;

@@ -21,7 +21,8 @@ fn help_teaches_the_commands_and_the_first_steps() {
     let help = Setup::empty().run(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
     let text = stdout(&help);
-    for command in ["run", "check", "providers", "models", "chat", "schema", "version", "--config"]
+    for command in
+        ["run", "check", "providers", "models", "explain", "chat", "schema", "version", "--config"]
     {
         assert!(
             text.contains(&format!("  {command}")) || text.contains(command),

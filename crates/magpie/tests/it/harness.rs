@@ -20,7 +20,7 @@ use crate::turn::Turn;
 /// The provider's key in every configuration made here. It must never leave but to its origin.
 pub(crate) const PROVIDER_KEY: &str = "sk-provider-canary-5b0c1f";
 /// The owner's token for the admin API.
-const ADMIN_TOKEN: &str = "admin-token-canary-7d41c8a2e6f05b93";
+pub(crate) const ADMIN_TOKEN: &str = "admin-token-canary-7d41c8a2e6f05b93";
 /// How long anything may take that is not measured: the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 

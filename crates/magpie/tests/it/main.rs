@@ -20,6 +20,7 @@ mod cli;
 mod client;
 mod connections;
 mod delays;
+mod explain;
 mod failover;
 mod faults;
 mod figures;
