@@ -61,6 +61,8 @@ pub struct Snapshot {
 
 /// Plans that are remembered. Beyond them, each request makes its own.
 const PLAIN_PLANS: usize = 1024;
+/// Bytes of a name whose plan is remembered: whoever calls writes it, as long as a body may be.
+const LONGEST_PLAIN: usize = 256;
 
 /// Who is served without a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -344,7 +346,7 @@ impl Snapshot {
     /// Keeps a plan that was made for a name, as long as there is room.
     fn remember(&self, model: &str, plan: &Arc<Plan>) {
         let known = self.plain.load();
-        if known.len() < PLAIN_PLANS {
+        if known.len() < PLAIN_PLANS && model.len() <= LONGEST_PLAIN {
             let mut more = HashMap::clone(&known);
             more.insert(model.into(), Arc::clone(plan));
             // Two at once lose one of the two: it is made again.

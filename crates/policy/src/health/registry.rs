@@ -11,6 +11,8 @@ use super::{Live, TargetHealth};
 /// Targets, credentials and budgets that are kept, each. Beyond them, those that no snapshot holds
 /// are forgotten; if all are held, the newcomers are not kept over a reload.
 pub const MOST_KEPT: usize = 4_096;
+/// Bytes of a name that is kept: callers may write names of models, as long as a body may be.
+const LONGEST_KEPT: usize = 1_024;
 
 /// The health of everything. Looked up when a plan is made, never for each request.
 #[derive(Default)]
@@ -52,6 +54,9 @@ struct Kept<T>(Mutex<HashMap<Box<str>, Arc<T>>>);
 
 impl<T: Default> Kept<T> {
     fn get(&self, name: &str) -> Arc<T> {
+        if name.len() > LONGEST_KEPT {
+            return Arc::default();
+        }
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = kept.get(name) {
             return Arc::clone(known);

@@ -106,6 +106,25 @@ fn plans_are_those_of_the_file_the_default_and_what_was_asked_for() {
     assert!(Arc::ptr_eq(&nick, &snapshot.plan("nick").unwrap()), "the very plan that is asked");
 }
 
+/// Whoever calls writes the name, as long as a body may be.
+#[test]
+fn a_name_of_any_length_is_served_and_only_a_short_one_is_remembered() {
+    let text = "providers: { up: { base_url: 'http://127.0.0.1:9/v1', api_key: k } }\n";
+    let snapshot = snapshot(text);
+    let known = || (snapshot.plans().len(), snapshot.health().known_targets());
+    let before = known();
+    let name = |bytes: usize| format!("up/{}", "x".repeat(bytes - 3));
+    for bytes in [1_100, 1 << 20] {
+        let plan = snapshot.plan(&name(bytes)).unwrap();
+        assert_eq!(plan.targets()[0].name(), name(bytes));
+        assert_eq!(known(), before, "{bytes} bytes");
+    }
+    snapshot.plan(&name(257)).unwrap();
+    assert_eq!(known(), (before.0, before.1 + 1), "how it is outlasts the plan");
+    snapshot.plan(&name(256)).unwrap();
+    assert_eq!(known(), (before.0 + 1, before.1 + 2));
+}
+
 #[test]
 fn each_credential_has_its_bench() {
     let benches: Vec<Arc<Bench>> = (0..3).map(|_| Arc::default()).collect();
