@@ -132,7 +132,8 @@ impl Context {
                 }
                 Err(Refusal::Downgrade(_, fault)) if course.instead.is_some() => return Err(fault),
                 Err(Refusal::Downgrade(model, _)) => {
-                    *course = Course { instead: Some(model), ..Course::default() };
+                    let tried = std::mem::take(&mut course.tried);
+                    *course = Course { instead: Some(model), tried, way: None };
                 }
             }
         }
