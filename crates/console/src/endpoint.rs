@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, on};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Uri, header};
+use policy::json::Unique;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,6 @@ use crate::Console;
 use crate::auth::{Authorized, Caller};
 use crate::fault::{Code, Fault, Language};
 use crate::ids::is_id;
-use crate::json::Unique;
 use crate::routes::At;
 
 /// The largest body, in bytes.

@@ -13,7 +13,6 @@ pub mod endpoint;
 pub mod explain;
 pub mod fault;
 mod ids;
-mod json;
 pub mod live;
 pub mod openapi;
 pub mod reports;

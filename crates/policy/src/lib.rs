@@ -10,6 +10,7 @@ pub mod config;
 pub mod directory;
 mod edits;
 pub mod health;
+pub mod json;
 pub mod jwt;
 pub mod key;
 pub mod limit;

@@ -6,7 +6,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, KeyAlgorithm, KeyOperations, P
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
 use serde_json::Value;
 
-use super::strict::Strict;
+use crate::json::Unique;
 
 /// Keys in one set. The largest issuers publish about ten.
 const MAX_KEYS: usize = 100;
@@ -34,7 +34,7 @@ impl KeyRing {
     /// keys, or with two usable keys of one id.
     pub(super) fn parse(json: &[u8], algorithm: Algorithm) -> Result<Self, String> {
         match serde_json::from_slice(json) {
-            Ok(Strict(set)) => Self::read(&set, algorithm),
+            Ok(Unique(set)) => Self::read(&set, algorithm),
             Err(fault) => Err(format!("the key set is no JSON to rely on: {fault}")),
         }
     }
