@@ -18,6 +18,7 @@ use policy::{Route, Snapshot};
 
 use crate::fault::{Code, Fault};
 use crate::identify::Caller;
+use crate::settle::unix_ms;
 
 /// What a request may use at the most, and what it is likely to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,11 +44,7 @@ pub(crate) struct Moment {
 
 impl Moment {
     pub(crate) fn new(since_start: Duration, at: SystemTime) -> Self {
-        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self {
-            ns: u64::try_from(since_start.as_nanos()).unwrap_or(u64::MAX),
-            ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
-        }
+        Self { ns: u64::try_from(since_start.as_nanos()).unwrap_or(u64::MAX), ms: unix_ms(at) }
     }
 
     pub(crate) fn plus(self, after: Duration) -> Self {

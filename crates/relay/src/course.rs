@@ -64,18 +64,18 @@ impl Course {
 
     /// The fault of a request that no target could serve.
     fn no_target(&self, now_ms: u64) -> Fault {
-        let mut message = String::from("No target can serve this now");
-        let Some(way) = &self.way else { return Fault::new(Code::NoTarget, message) };
+        let nothing = "No target can serve this now";
+        let Some(way) = &self.way else { return Fault::new(Code::NoTarget, nothing) };
         let skipped = way.picker.skipped().iter().map(|skipped| {
             let target = &way.plan.targets()[skipped.target];
             format!("{}: {}", target.name(), skipped.skip)
         });
-        let all: Vec<String> = self.tried.iter().cloned().chain(skipped).collect();
-        for (index, words) in all.iter().enumerate() {
-            message.push_str(if index == 0 { ": " } else { "; " });
-            message.push_str(words.trim_end_matches('.'));
-        }
-        message.push('.');
+        let tried = self.tried.iter().map(|words| words.trim_end_matches('.').to_owned());
+        let all: Vec<String> = tried.chain(skipped).collect();
+        let message = match all.is_empty() {
+            true => format!("{nothing}."),
+            false => format!("{nothing}: {}.", all.join("; ")),
+        };
         let wait = way.picker.retry_after_ms(now_ms).unwrap_or(1000);
         Fault::new(Code::NoTarget, message)
             .header(http::header::RETRY_AFTER, wait.div_ceil(1000).max(1).into())

@@ -44,7 +44,7 @@ pub(crate) fn bound(
 ) -> Result<Bound, Duplicate> {
     let limits = route.model_limits;
     let bytes = body.len() as u64;
-    let input = (bytes * 2).div_ceil(7);
+    let input = likely_input(body.len());
     let most_input = match strict && refers_elsewhere(body) {
         true => limits.max_input.unwrap_or(LARGEST_INPUT),
         false => bytes + FRAME,
@@ -68,8 +68,13 @@ pub(crate) fn bound(
 /// The bound of a call that is forwarded without being understood: nothing bounds its output.
 pub(crate) fn opaque(body: &Outgoing) -> Bound {
     let bytes = http_body::Body::size_hint(body).exact().unwrap_or(0);
-    let input = (bytes * 2).div_ceil(7);
+    let input = likely_input(usize::try_from(bytes).unwrap_or(usize::MAX));
     Bound { input, output: 0, most_input: LARGEST_INPUT, most_output: None }
+}
+
+/// Input tokens that are likely in a body of so many bytes.
+pub(crate) fn likely_input(bytes: usize) -> u64 {
+    (bytes as u64).saturating_mul(2).div_ceil(7)
 }
 
 /// What is asked for, but not beyond what the model can.

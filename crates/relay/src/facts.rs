@@ -10,6 +10,7 @@ use policy::plan::{self, Facts, LIKELY_OUTPUT, Needs};
 use serde_json::value::RawValue;
 use wire::Envelope;
 
+use crate::estimate::likely_input;
 use crate::identify::Caller;
 use crate::intake::Operation;
 
@@ -37,7 +38,7 @@ impl Looked {
             looked.metadata = member(envelope, "metadata").unwrap_or_default();
         }
         if needs.tokens {
-            looked.input_tokens = (body.len() as u64 * 2).div_ceil(7);
+            looked.input_tokens = likely_input(body.len());
             let bounds = ["max_completion_tokens", "max_tokens"];
             let asked = bounds.iter().find_map(|name| member::<u64>(envelope, name));
             looked.output_tokens = asked.unwrap_or(LIKELY_OUTPUT).min(LIKELY_OUTPUT);

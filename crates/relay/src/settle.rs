@@ -379,6 +379,11 @@ fn give_back(lease: Lease, outcome: Outcome, now_ms: u64) {
     }
 }
 
+/// Milliseconds from 1970 to a time.
+pub(crate) fn unix_ms(at: SystemTime) -> u64 {
+    milliseconds(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+}
+
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -387,8 +392,7 @@ impl Record {
     /// Milliseconds from 1970 to when the request came.
     #[must_use]
     pub fn at_ms(&self) -> u64 {
-        let since = self.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        unix_ms(self.at)
     }
 
     /// The record of a request whose last attempt has failed, unless another one is under way. What
