@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::HeaderMap;
 use policy::Plan;
 use policy::health::Next;
@@ -11,6 +10,7 @@ use policy::plan::{Candidate, Failed, Picker};
 use tokio::time::Instant;
 
 use crate::admit::Refusal;
+use crate::begin::Incoming;
 use crate::facts::Looked;
 use crate::fault::{Code, Fault};
 use crate::intake::Operation;
@@ -87,12 +87,11 @@ impl Context {
     /// names, or of the one that an exhausted budget names in its place.
     pub(crate) fn admitted(
         &mut self,
-        headers: &HeaderMap,
-        body: &Bytes,
-        operation: Operation,
+        incoming: Incoming<'_>,
         course: &mut Course,
     ) -> Result<Ask, Fault> {
-        let mut wish = Wish::read(body, operation)?;
+        let (headers, operation) = (&incoming.parts.headers, incoming.endpoint.operation);
+        let mut wish = Wish::read(incoming.body, operation)?;
         let mut checked = false;
         let mut refused = None;
         loop {

@@ -10,6 +10,7 @@
 pub mod access;
 mod admit;
 mod attempt;
+mod begin;
 mod cause;
 mod course;
 mod estimate;

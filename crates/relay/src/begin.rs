@@ -1,0 +1,267 @@
+//! One attempt, up to where its answer begins. Until then nothing has gone to the client, and any
+//! other attempt may take its place; what has begun is then given to the client, or dropped.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Response, StatusCode, response};
+use http_body::Body;
+use policy::Route;
+use policy::health::Cause;
+use tokio::time::Instant;
+use wire::Usage;
+
+use crate::attempt::{self, Ended, Read, Verdict};
+use crate::cause::Setback;
+use crate::fault::{Code, Fault};
+use crate::headers::{JSON, is_event_stream};
+use crate::hold::{self, Begun};
+use crate::intake::Endpoint;
+use crate::ports::{Failure, Outgoing, Upstream};
+use crate::prepare::Ask;
+use crate::reply::ReplyBody;
+use crate::respond::{Overhead, answer, passed, tapped};
+use crate::serve::{Answer, Context, Relay, call, refused, target};
+use crate::settle::{Failing, Outcome};
+
+/// A request of a client, read.
+#[derive(Clone, Copy)]
+pub(crate) struct Incoming<'r> {
+    pub(crate) endpoint: &'r Endpoint,
+    pub(crate) parts: &'r Parts,
+    pub(crate) body: &'r Bytes,
+}
+
+/// An answer that has begun.
+pub(crate) struct Answering<B> {
+    ask: Ask,
+    parts: response::Parts,
+    head: Overhead,
+    beginning: Beginning<B>,
+}
+
+/// How much of an answer is here.
+enum Beginning<B> {
+    /// A stream, from these bytes on.
+    Stream(Bytes, B),
+    /// All of it, with its token counts.
+    Whole(Bytes, Option<Usage>),
+    /// Too much to be looked into: from these bytes on.
+    Large(Bytes, B),
+}
+
+impl<B> Answering<B>
+where
+    B: Body<Data = Bytes, Error = Failure> + Unpin,
+{
+    /// Gives it to the client of the request whose attempt it is.
+    pub(crate) fn commit(self, context: &mut Context) -> Response<ReplyBody<B>> {
+        let Self { ask, parts, head, beginning } = self;
+        match beginning {
+            Beginning::Stream(begun, body) => tapped(&parts, begun, body, &ask, &head, context),
+            Beginning::Large(begun, rest) => {
+                passed(&parts, begun, rest, &ask.route, &head, None, context)
+            }
+            Beginning::Whole(bytes, usage) => {
+                context.settlement.note(|record| record.usage = usage);
+                context.close(Outcome::Complete, parts.status);
+                answer(parts.status, &parts.headers, bytes, &ask.route, &head, None)
+            }
+        }
+    }
+}
+
+/// An attempt without an answer.
+pub(crate) struct Unanswered<B> {
+    route: Arc<Route>,
+    pub(crate) failing: Failing,
+    /// What the client gets if no other attempt is made.
+    pub(crate) reply: Result<Response<ReplyBody<B>>, Ended>,
+}
+
+impl<B> Unanswered<B> {
+    /// No reply, or one that cannot be used.
+    fn of(ended: Ended, route: &Arc<Route>) -> Self {
+        let failing = Failing {
+            cause: ended.cause.unwrap_or(Cause::CallersFault),
+            wait: None,
+            outcome: ended.outcome,
+            fault: Some(ended.fault.code.name()),
+            status: 0,
+        };
+        Self { route: Arc::clone(route), failing, reply: Err(ended) }
+    }
+
+    /// Whether a provider was asked at all.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.reply.as_ref().err().is_none_or(|ended| ended.cause.is_some())
+    }
+
+    /// What the client gets.
+    pub(crate) fn into_answer(self, context: &mut Context) -> Answer<B> {
+        let reply = self.reply?;
+        context.close(self.failing.outcome, reply.status());
+        Ok(reply)
+    }
+
+    /// In words, for a client whose request no target could serve.
+    pub(crate) fn words(&self) -> String {
+        let (provider, model) = (&self.route.provider.id, &self.route.upstream_model);
+        match &self.reply {
+            Ok(reply) => format!("{provider}/{model}: answered with {}", reply.status()),
+            Err(ended) => format!("{provider}/{model}: {}", ended.fault.message),
+        }
+    }
+}
+
+/// An attempt on its way.
+struct Attempt<'c> {
+    ask: Ask,
+    context: &'c mut Context,
+}
+
+impl<U: Upstream> Relay<U> {
+    /// One attempt, up to where its answer begins. `is_held` holds a stream back until it says
+    /// something, so that another target can be asked if it does not.
+    pub(crate) async fn begin(
+        &self,
+        incoming: Incoming<'_>,
+        ask: Ask,
+        is_held: bool,
+        context: &mut Context,
+    ) -> Result<Answering<U::Body>, Unanswered<U::Body>> {
+        let Incoming { endpoint, parts, .. } = incoming;
+        let route = Arc::clone(&ask.route);
+        let ended = |ended| Unanswered::of(ended, &route);
+        let due = match ask.stream {
+            true => attempt::first_event(route.clocks, context.start, Instant::now()),
+            false => context.start + route.clocks.total,
+        };
+        let target = target(endpoint, parts, &route).map_err(|fault| ended(refused(fault)))?;
+        let credential = context.settlement.credential();
+        let make = || {
+            let body = Outgoing::Whole(ask.body.clone());
+            Some(call(endpoint, parts, &route, target.clone(), body, credential))
+        };
+        let sent = self.attempt(&route, &ask.bound, due, make, context).await;
+        let (response, head) = sent.map_err(ended)?;
+        let (parts, body) = response.into_parts();
+        let streams = is_event_stream(&parts.headers) && parts.status.is_success();
+        let attempt = Attempt { ask, context };
+        if !streams || !endpoint.operation.has_choices() {
+            return attempt.whole(parts, body, head).await;
+        }
+        match is_held {
+            true => attempt.held(parts, body, head).await,
+            false => Ok(attempt.begun(parts, head, Beginning::Stream(Bytes::new(), body))),
+        }
+    }
+}
+
+impl Attempt<'_> {
+    fn begun<B>(
+        self,
+        parts: response::Parts,
+        head: Overhead,
+        beginning: Beginning<B>,
+    ) -> Answering<B> {
+        Answering { ask: self.ask, parts, head, beginning }
+    }
+
+    /// A stream whose beginning decides whether another target is asked.
+    async fn held<B>(
+        self,
+        parts: response::Parts,
+        mut body: B,
+        head: Overhead,
+    ) -> Result<Answering<B>, Unanswered<B>>
+    where
+        B: Body<Data = Bytes, Error = Failure> + Unpin,
+    {
+        let Self { ask, context } = &self;
+        let provider = &ask.route.provider;
+        let due = attempt::first_event(ask.route.clocks, context.start, context.asked);
+        match hold::begin(&mut body, provider, context.asked, due).await {
+            Ok(Begun::Stream(begun)) => Ok(self.begun(parts, head, Beginning::Stream(begun, body))),
+            Ok(Begun::Error(data, is_openai)) => {
+                let (status, shown) = attempt::error_in_reply(&data, provider, is_openai);
+                Err(self.replied(&parts, status, &data, shown, &head))
+            }
+            Err(ended) => Err(Unanswered::of(ended, &ask.route)),
+        }
+    }
+
+    /// A reply that is not streamed: errors are made readable, answers pass as they are.
+    async fn whole<B>(
+        self,
+        parts: response::Parts,
+        body: B,
+        head: Overhead,
+    ) -> Result<Answering<B>, Unanswered<B>>
+    where
+        B: Body<Data = Bytes, Error = Failure> + Unpin,
+    {
+        let route = Arc::clone(&self.ask.route);
+        let provider = &route.provider;
+        let ended = |ended| Unanswered::of(ended, &route);
+        let deadline = self.context.start + route.clocks.total;
+        let read = attempt::read(body, &provider.id, deadline, parts.status).await;
+        let (begun, rest) = match read.map_err(ended)? {
+            Read::Whole(bytes) => (bytes, None),
+            Read::Begun(bytes, rest) => (bytes, Some(rest)),
+        };
+        // Waiting for the body was the provider's time.
+        let head = Overhead { since: Instant::now(), ..head };
+        if !parts.status.is_success() {
+            let shown = attempt::error_body(&parts, &begun, provider);
+            return Err(self.replied(&parts, parts.status, &begun, shown, &head));
+        }
+        if let Some(rest) = rest {
+            return Ok(self.begun(parts, head, Beginning::Large(begun, rest)));
+        }
+        match attempt::judge(&begun, provider) {
+            Verdict::Error(status, shown) => {
+                Err(self.replied(&parts, status, &begun, shown, &head))
+            }
+            Verdict::Unreadable => Err(ended(unreadable(&provider.id))),
+            Verdict::Answer(_) if self.ask.stream => Err(ended(not_a_stream(&provider.id))),
+            Verdict::Answer(seen) => {
+                Ok(self.begun(parts, head, Beginning::Whole(begun, seen.usage)))
+            }
+        }
+    }
+
+    /// An error that the provider sent: what it said, and what of that is shown.
+    fn replied<B>(
+        &self,
+        parts: &response::Parts,
+        status: StatusCode,
+        said: &Bytes,
+        shown: Bytes,
+        head: &Overhead,
+    ) -> Unanswered<B> {
+        let (route, unix_ms) = (&self.ask.route, self.context.unix_ms());
+        let setback = Setback::of_reply(status, &parts.headers, said, &route.provider, unix_ms);
+        let failing = Failing {
+            cause: setback.map_or(Cause::CallersFault, |setback| setback.cause),
+            wait: setback.and_then(|setback| setback.wait),
+            outcome: Outcome::ProviderError,
+            fault: None,
+            status: status.as_u16(),
+        };
+        let reply = answer(status, &parts.headers, shown, route, head, Some(JSON));
+        Unanswered { route: Arc::clone(route), failing, reply: Ok(reply) }
+    }
+}
+
+fn unreadable(provider: &str) -> Ended {
+    let message = format!("{provider} sent an answer that cannot be read.");
+    let fault = Fault::new(Code::Malformed, message);
+    Ended { outcome: Outcome::Truncated, fault, cause: Some(Cause::Transient) }
+}
+
+fn not_a_stream(provider: &str) -> Ended {
+    let fault = Fault::new(Code::NotAStream, format!("{provider} answered without streaming."));
+    Ended { outcome: Outcome::ProviderError, fault, cause: Some(Cause::CallersFault) }
+}
