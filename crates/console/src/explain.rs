@@ -71,6 +71,8 @@ pub struct Explained {
     pub most_attempts: u32,
     /// Retries that the model has left at this moment.
     pub retries_left: u64,
+    /// What of its attempts goes side by side, such as `a race of 2`; null if nothing does.
+    pub side_by_side: Option<String>,
     /// The targets in the order in which they would be asked, if each of them failed.
     pub candidates: Vec<CandidateView>,
     /// The targets that were passed over, in the order of looking. One that is left for want of
@@ -144,6 +146,9 @@ pub struct TargetView {
     /// The mean time to its first token, in milliseconds, the newer the more; null before the
     /// first one.
     pub first_token_ms: Option<u64>,
+    /// The time within which it began 95 of 100 answers, in milliseconds; null before there were
+    /// twenty.
+    pub first_token_p95_ms: Option<u64>,
     /// The provider's credentials, in their order. Without any there is one, which stands for none.
     pub credentials: Vec<CredentialView>,
 }
@@ -281,6 +286,7 @@ pub fn explain(
         key: key.and_then(|chain| verdict(chain, question)),
         most_attempts: MOST_ATTEMPTS,
         retries_left: plan.budget().left(now.ms),
+        side_by_side: plan.beside().map(|beside| beside.to_string()),
         candidates: candidates.collect(),
         skipped: skipped.collect(),
     })
@@ -341,6 +347,7 @@ fn view(target: &Target, now: Now) -> TargetView {
         breaker: breaker(live.health.breaker.standing(now.ms), now),
         in_flight: live.health.in_flight(),
         first_token_ms: live.health.first_token.mean_ms(now.ms).and_then(whole_ms),
+        first_token_p95_ms: live.health.times.p95_ms(),
         credentials: live.credentials.benches().map(credential).collect(),
     }
 }

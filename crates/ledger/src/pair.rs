@@ -154,12 +154,31 @@ impl Pairs {
         }
         // Without an opening it was damaged; or both were written twice, and then the row is there.
         let open = known.unwrap_or(Open { at_ms: record.id.at_ms(), ..Open::default() });
-        if ending.last_of.is_none() && (known.is_some() || !is_known) {
-            let next = Key(record.id, record.attempt.saturating_add(1));
-            let to_come = Open { begun: false, source, kept: false, reserved: None, ..open };
-            self.open.entry(next).or_insert(to_come);
+        match ending.last_of {
+            None if known.is_some() || !is_known => {
+                let next = Key(record.id, record.attempt.saturating_add(1));
+                let to_come = Open { begun: false, source, kept: false, reserved: None, ..open };
+                self.open.entry(next).or_insert(to_come);
+            }
+            None => {}
+            Some(0 | 1) => {}
+            Some(attempts) => self.expect_no_more(store, record.id, attempts)?,
         }
         Ok(open)
+    }
+
+    /// Forgets the attempts of a request that were expected and never made: of several side by
+    /// side, the last to close need not be the last that began.
+    fn expect_no_more(&mut self, store: &Store, id: RequestId, attempts: u16) -> Result<()> {
+        for attempt in 2..=attempts.saturating_add(1) {
+            let key = Key(id, attempt);
+            if self.open.get(&key).is_some_and(|open| !open.begun)
+                && self.open.remove(&key).is_some_and(|open| open.kept)
+            {
+                store.drop_opening(&self.generation, id, attempt)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts the openings of a source that is about to go into the database.
@@ -183,11 +202,31 @@ impl Pairs {
     ) -> Result<u64> {
         let mut open: Vec<_> = self.open.iter().map(|(key, open)| (*key, *open)).collect();
         open.sort_unstable_by_key(|(key, _)| *key);
-        for (key, open) in &open {
-            lose(store, *key, open, estimate)?;
+        for request in open.chunk_by(|(one, _), (other, _)| one.0 == other.0) {
+            lose_request(store, request, estimate)?;
         }
         Ok(open.len() as u64)
     }
+}
+
+/// Records what a request left open, in the order of its attempts: those that were made, or that
+/// another one was to follow. The last of them stands for the request.
+fn lose_request(
+    store: &mut Store,
+    open: &[(Key, Open)],
+    estimate: &mut dyn FnMut(&Opening<'_>) -> Estimate,
+) -> Result<()> {
+    let Some((Key(_, last), Open { begun, .. })) = open.last() else { return Ok(()) };
+    let made = open.iter().filter(|(_, open)| open.begun).count();
+    // What was to follow does not, if others were under way beside it.
+    let attempts = if *begun || made == 0 { *last } else { last - 1 };
+    let lost = open.iter().filter(|(_, open)| open.begun || made == 0);
+    let count = made.max(1);
+    for (index, (key, open)) in lost.enumerate().take(count) {
+        let last_of = (index + 1 == count).then_some(attempts);
+        lose(store, *key, open, last_of, estimate)?;
+    }
+    Ok(())
 }
 
 /// Records an attempt that was never closed, as of when it began.
@@ -195,6 +234,7 @@ fn lose(
     store: &mut Store,
     Key(id, attempt): Key,
     open: &Open,
+    last_of: Option<u16>,
     estimate: &mut dyn FnMut(&Opening<'_>) -> Estimate,
 ) -> Result<()> {
     let guess = match open.begun {
@@ -210,7 +250,7 @@ fn lose(
         id,
         attempt,
         at_ms: open.at_ms,
-        last_of: Some(attempt),
+        last_of,
         status: 0,
         outcome: LOST,
         fault: Some(LOST),

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use policy::config::LogFormat;
 use policy::directory::Kind;
-use relay::{Provenance, Record};
+use relay::{Outcome, Provenance, Record};
 use wire::splice::quoted;
 
 /// Records that wait to be written: a second of a busy machine. A record is some 300 bytes.
@@ -158,9 +158,14 @@ fn write_json(text: &mut String, record: &Record) {
             let _ = write!(text, r#","{}":{}"#, kind.word(), quoted(&level.holder.name));
         }
     }
-    if record.attempt > 1 || !record.is_last {
-        let name = if record.is_last { "attempts" } else { "attempt" };
-        let _ = write!(text, r#","{name}":{}"#, record.attempt);
+    match record.is_last {
+        false => {
+            let _ = write!(text, r#","attempt":{}"#, record.attempt);
+        }
+        true if record.attempts > 1 => {
+            let _ = write!(text, r#","attempts":{}"#, record.attempts);
+        }
+        true => {}
     }
     if let Some(fault) = record.fault {
         let _ = write!(text, r#","error":"{fault}""#);
@@ -214,11 +219,12 @@ fn write_text(text: &mut String, record: &Record) {
     if let Some(charge) = &record.charge {
         let _ = write!(text, ", {}", charge.money);
     }
-    match (record.is_last, record.attempt) {
+    match (record.is_last, record.attempts) {
         (true, 0 | 1) => {}
         (true, attempts) => {
             let _ = write!(text, ", {attempts} attempts");
         }
+        (false, _) if record.outcome == Outcome::Cancelled => {}
         (false, _) => text.push_str(", goes on"),
     }
     if let Some(level) = record.caller.chain().level(Kind::Key) {

@@ -80,7 +80,7 @@ fn write(journal: &mut Writer, record: &Record) -> std::io::Result<()> {
         id: id(record),
         attempt: record.attempt,
         at_ms: record.at_ms().saturating_add(micros(record.total) / 1000),
-        last_of: record.is_last.then_some(record.attempt),
+        last_of: record.is_last.then_some(record.attempts),
         status: record.status,
         outcome: record.outcome.word(),
         fault: record.fault,

@@ -5,6 +5,7 @@
 //! [`Lease`] from before it is sent until its answer has ended, and gives everything back when it
 //! is dropped.
 
+mod allowance;
 mod bench;
 pub mod breaker;
 mod cause;
@@ -12,10 +13,12 @@ mod codes;
 mod ewma;
 mod registry;
 pub mod retry;
+mod times;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+pub use allowance::Allowance;
 pub use bench::{Bench, Credentials, MOST_CREDENTIALS};
 pub use breaker::{Breaker, Passage, Sign, Standing};
 pub use cause::{BARRED_MS, Cause, LONGEST_WAIT_MS, MISSING_MS, Next, THROTTLED_MS};
@@ -23,6 +26,7 @@ pub use codes::Causes;
 pub use ewma::Ewma;
 pub use registry::{Health, MOST_KEPT};
 pub use retry::{RetryBudget, backoff_ms};
+pub use times::Times;
 
 /// How one target is: a provider and an upstream model, whatever plans name it.
 #[derive(Debug, Default)]
@@ -30,6 +34,8 @@ pub struct TargetHealth {
     in_flight: AtomicU32,
     /// Time to the first token, or to the whole of an answer that is not streamed.
     pub first_token: Ewma,
+    /// The same, each by itself.
+    pub times: Times,
     /// Whether it is asked at all.
     pub breaker: Breaker,
 }
@@ -39,6 +45,12 @@ impl TargetHealth {
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Relaxed)
+    }
+
+    /// Counts the time to a first token.
+    fn took(&self, took_ms: u64, now_ms: u64) {
+        self.first_token.observe(took_ms, now_ms);
+        self.times.observe(took_ms);
     }
 }
 
@@ -114,7 +126,7 @@ impl Lease {
             return;
         }
         let health = &self.live.health;
-        health.first_token.observe(now_ms.saturating_sub(self.begun_ms), now_ms);
+        health.took(now_ms.saturating_sub(self.begun_ms), now_ms);
         if self.passage != Passage::Closed {
             health.breaker.record(Sign::Success, self.passage, self.begun_ms, now_ms);
             self.passage = Passage::Closed;
@@ -130,6 +142,15 @@ impl Lease {
             self.live.credentials.get(self.credential).clear();
         }
         self.end(Sign::Success, now_ms);
+    }
+
+    /// Ends it before it was answered, because another one was faster. The target is known to take
+    /// at least that long: a mean of those alone that won would be too good.
+    pub fn overtaken(mut self, now_ms: u64) {
+        if !std::mem::replace(&mut self.has_begun_to_answer, true) {
+            let took_ms = now_ms.saturating_sub(self.begun_ms);
+            self.live.health.took(took_ms, now_ms);
+        }
     }
 
     /// Ends it with a failure. `retry_after_ms` is what the provider asked for, if it did; it is

@@ -10,6 +10,7 @@
 //! Nothing here reads a clock or draws lots: the time and the random bits come in.
 
 mod balance;
+mod beside;
 mod candidate;
 mod compile;
 mod condition;
@@ -26,6 +27,8 @@ use crate::health::{Health, Live, RetryBudget};
 use crate::money::{Currency, Exchange};
 use crate::snapshot::Route;
 
+use beside::SideBySide;
+pub use beside::{Beside, HEDGED_PERCENT, HedgeConfig, Late};
 pub use candidate::{Candidate, Explanation, Reason, Skip, Skipped, Why};
 pub(crate) use compile::{Draft, Spot};
 pub use compile::{MOST_DEPTH, MOST_TARGETS, MOST_WEIGHT};
@@ -44,6 +47,7 @@ pub struct Plan {
     first: Arc<Route>,
     targets: Box<[Target]>,
     budget: Arc<RetryBudget>,
+    beside: Option<SideBySide>,
     /// What prices are compared in: the currency of the first target that has one.
     currency: Option<Currency>,
     exchange: Arc<Exchange>,
@@ -104,8 +108,16 @@ impl Plan {
             first,
             targets,
             budget: health.budget(model),
+            beside: None,
             exchange,
         }
+    }
+
+    /// The same, with attempts side by side.
+    pub(crate) fn asking(mut self, beside: Option<Beside>, health: &Health) -> Self {
+        let hedges = |beside| SideBySide { beside, hedges: health.hedges(&self.model) };
+        self.beside = beside.map(hedges);
+        self
     }
 
     /// The same plan, with what another registry knows of its targets.
@@ -119,8 +131,10 @@ impl Plan {
             targets: self.targets.iter().map(target).collect(),
             budget: health.budget(&self.model),
             currency: self.currency,
+            beside: None,
             exchange: Arc::clone(&self.exchange),
         }
+        .asking(self.beside(), health)
     }
 
     /// The name that clients ask for, or the wildcard that fits it.

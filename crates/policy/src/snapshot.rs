@@ -16,7 +16,7 @@ use crate::health::Health;
 use crate::jwt::Issuer;
 use crate::money::Exchange;
 use crate::names::{Pattern, UnknownModel, nearest};
-use crate::plan::{Draft, Plan, Spot};
+use crate::plan::{Beside, Draft, Plan, Spot};
 use crate::price::{ModelLimits, Price};
 use crate::provider::{Clocks, Provider};
 use crate::rules::Rule;
@@ -240,6 +240,7 @@ pub(crate) struct Planned {
     /// One for each target of the draft.
     pub(crate) ways: Vec<Way>,
     pub(crate) exchange: Arc<Exchange>,
+    pub(crate) beside: Option<Beside>,
 }
 
 /// What of a model applies to one of its targets.
@@ -264,7 +265,8 @@ impl Planned {
             let route = Route::new(&spot.provider, &upstream(index), edits, way.clocks);
             Some(Arc::new(finish(route.held_by(way.holder.as_ref()))))
         };
-        self.draft.plan(name, route, &self.exchange, health)
+        let plan = self.draft.plan(name, route, &self.exchange, health)?;
+        Some(plan.asking(self.beside, health))
     }
 }
 

@@ -18,7 +18,7 @@ use policy::{Route, Snapshot};
 
 use crate::fault::{Code, Fault};
 use crate::identify::Caller;
-use crate::settle::unix_ms;
+use crate::record::unix_ms;
 
 /// What a request may use at the most, and what it is likely to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -88,6 +88,8 @@ struct Want<'r> {
     route: &'r Route,
     bound: &'r Bound,
     exchange: &'r Arc<Exchange>,
+    /// For an attempt beside another one of the same request, which is counted already.
+    is_beside: bool,
 }
 
 impl Want<'_> {
@@ -138,7 +140,8 @@ pub struct Alert {
     pub percent: u8,
 }
 
-/// Takes every limit and reserves in every budget that the request counts for, or none of them.
+/// Takes every limit and reserves in every budget that the request counts for, or none of them. An
+/// attempt `is_beside` another one of the same request is no request more, but to its provider.
 pub(crate) fn admit(
     caller: &Caller,
     model: &str,
@@ -146,8 +149,9 @@ pub(crate) fn admit(
     bound: &Bound,
     snapshot: &Snapshot,
     now: Moment,
+    is_beside: bool,
 ) -> Result<Admission, Refusal> {
-    let want = Want { caller, route, bound, exchange: &snapshot.exchange };
+    let want = Want { caller, route, bound, exchange: &snapshot.exchange, is_beside };
     let mut admission =
         Admission { at: now, taken: Vec::new(), reserved: Vec::new(), exchange: None };
     for level in caller.chain().levels() {
@@ -206,7 +210,8 @@ impl Admission {
             Kind::Rule => holder.name.to_string(),
             kind => format!("{} `{}`", kind.word(), holder.name),
         };
-        self.take(terms, want.bound, whose).map_err(Refusal::Fault)?;
+        let is_counted = want.is_beside && holder.kind != Kind::Provider;
+        self.take(terms, want.bound, is_counted, whose).map_err(Refusal::Fault)?;
         if terms.accounts.is_empty() {
             return Ok(());
         }
@@ -218,10 +223,14 @@ impl Admission {
         &mut self,
         terms: &Terms,
         bound: &Bound,
+        is_counted: bool,
         whose: impl Fn() -> String,
     ) -> Result<(), Fault> {
         for counter in &terms.counters {
             let limit = counter.limit();
+            if is_counted && matches!(limit.meter, Meter::Requests | Meter::Concurrency) {
+                continue;
+            }
             let wanted = match limit.meter {
                 Meter::Requests | Meter::Concurrency => 1,
                 Meter::InputTokens => bound.input,

@@ -16,7 +16,7 @@ use crate::cause;
 use crate::fault::{Code, Fault};
 use crate::headers::is_json;
 use crate::ports::{Call, Failure, FailureKind, UploadFault, Upstream};
-use crate::settle::Outcome;
+use crate::record::Outcome;
 
 /// Bytes of a reply that are read whole, so that errors in it are seen and its usage counted.
 /// Larger ones are passed on as they come.

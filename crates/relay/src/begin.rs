@@ -9,6 +9,7 @@ use http::{Response, StatusCode, response};
 use http_body::Body;
 use policy::Route;
 use policy::health::Cause;
+use policy::plan::Failed;
 use tokio::time::Instant;
 use wire::Usage;
 
@@ -20,10 +21,11 @@ use crate::hold::{self, Begun};
 use crate::intake::Endpoint;
 use crate::ports::{Failure, Outgoing, Upstream};
 use crate::prepare::Ask;
+use crate::record::Outcome;
 use crate::reply::ReplyBody;
 use crate::respond::{Overhead, answer, passed, tapped};
 use crate::serve::{Answer, Context, Relay, call, refused, target};
-use crate::settle::{Failing, Outcome};
+use crate::settle::Failing;
 
 /// A request of a client, read.
 #[derive(Clone, Copy)]
@@ -75,7 +77,9 @@ where
 /// An attempt without an answer.
 pub(crate) struct Unanswered<B> {
     route: Arc<Route>,
-    pub(crate) failing: Failing,
+    failing: Failing,
+    /// What may come next, if a provider was asked.
+    pub(crate) failed: Option<Failed>,
     /// What the client gets if no other attempt is made.
     pub(crate) reply: Result<Response<ReplyBody<B>>, Ended>,
 }
@@ -90,7 +94,7 @@ impl<B> Unanswered<B> {
             fault: Some(ended.fault.code.name()),
             status: 0,
         };
-        Self { route: Arc::clone(route), failing, reply: Err(ended) }
+        Self { route: Arc::clone(route), failing, failed: None, reply: Err(ended) }
     }
 
     /// Whether a provider was asked at all.
@@ -122,9 +126,25 @@ struct Attempt<'c> {
 }
 
 impl<U: Upstream> Relay<U> {
-    /// One attempt, up to where its answer begins. `is_held` holds a stream back until it says
-    /// something, so that another target can be asked if it does not.
+    /// One attempt, up to where its answer begins; one that fails is settled. `is_held` holds a
+    /// stream back until it says something, so that another target can be asked if it does not.
     pub(crate) async fn begin(
+        &self,
+        incoming: Incoming<'_>,
+        ask: Ask,
+        is_held: bool,
+        context: &mut Context,
+    ) -> Result<Answering<U::Body>, Unanswered<U::Body>> {
+        let begun = self.beginning(incoming, ask, is_held, context).await;
+        begun.map_err(|mut unanswered| {
+            if unanswered.has_asked() {
+                unanswered.failed = context.fail(&unanswered.failing);
+            }
+            unanswered
+        })
+    }
+
+    async fn beginning(
         &self,
         incoming: Incoming<'_>,
         ask: Ask,
@@ -251,7 +271,7 @@ impl Attempt<'_> {
             status: status.as_u16(),
         };
         let reply = answer(status, &parts.headers, shown, route, head, Some(JSON));
-        Unanswered { route: Arc::clone(route), failing, reply: Ok(reply) }
+        Unanswered { route: Arc::clone(route), failing, failed: None, reply: Ok(reply) }
     }
 }
 

@@ -16,7 +16,7 @@ use wire::reply::error_text;
 use crate::attempt::status_of;
 use crate::fault::Code;
 use crate::ports::FailureKind;
-use crate::settle::{Outcome, Record};
+use crate::record::{Outcome, Record};
 use wait::wait;
 
 /// What a failed attempt says of its target.
@@ -78,6 +78,7 @@ pub(crate) fn of_end(record: &Record) -> Option<Cause> {
         | Outcome::Refused
         | Outcome::ClientGone
         | Outcome::Shed
+        | Outcome::Cancelled
         | Outcome::Failed => None,
         Outcome::Unreachable if record.fault == Some(Code::Unreachable.name()) => {
             Some(Cause::HardDown)

@@ -2,6 +2,7 @@
 //! another one is asked after a failure.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use policy::Plan;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::admit::Refusal;
 use crate::begin::Incoming;
+use crate::beside::SideBySide;
 use crate::facts::Looked;
 use crate::fault::{Code, Fault};
 use crate::intake::Operation;
@@ -35,12 +37,21 @@ struct Way {
     plan: Arc<Plan>,
     picker: Picker,
     looked: Looked,
+    /// The target that is asked now.
+    target: usize,
 }
 
 impl Course {
     /// Whether there may be another target than the one that is asked now.
     pub(crate) fn has_more(&self) -> bool {
         self.way.as_ref().is_some_and(|way| way.plan.targets().len() > 1)
+    }
+
+    /// How many targets are asked side by side, the one that is asked now among them, and when.
+    pub(crate) fn side_by_side(&self) -> Option<SideBySide> {
+        let way = self.way.as_ref()?;
+        let (width, after_ms) = way.plan.side_by_side(way.target)?;
+        Some(SideBySide { width, after: Duration::from_millis(after_ms) })
     }
 
     /// Whether another attempt is made after one that failed.
@@ -107,23 +118,14 @@ impl Context {
             let Some(candidate) = self.candidate(way, headers, operation) else {
                 return Err(refused.unwrap_or_else(|| course.no_target(self.settlement.now_ms())));
             };
-            let route = Arc::clone(&way.plan.targets()[candidate.target].route);
-            if !course.tried.is_empty() && self.start + route.clocks.total <= Instant::now() {
+            let clocks = way.plan.targets()[candidate.target].route.clocks;
+            if !course.tried.is_empty() && self.start + clocks.total <= Instant::now() {
                 // Its answer would be late before it is asked.
                 way.picker.set_aside();
                 continue;
             }
-            let strict = self.settlement.has_budget(&route);
-            let ask = wish.ask(&route, &self.snapshot, strict)?;
-            self.settlement.note(|record| {
-                record.route = Some(Arc::clone(&route));
-                record.stream = ask.stream;
-            });
-            match self.admit(&model, &route, &ask.bound) {
-                Ok(()) => {
-                    self.settlement.lend(candidate.lease);
-                    return Ok(ask);
-                }
+            match self.admit_to(&wish, &model, way, candidate) {
+                Ok(ask) => return Ok(ask),
                 Err(Refusal::Fault(fault)) => return Err(fault),
                 Err(Refusal::Target(fault)) => {
                     way.picker.set_aside();
@@ -138,12 +140,54 @@ impl Context {
         }
     }
 
+    /// Admits the request to the next target of its plan, to be asked beside those that are asked
+    /// already; `None` if there is none that has room for it, or it is not time.
+    pub(crate) fn admitted_beside(
+        &mut self,
+        incoming: Incoming<'_>,
+        course: &mut Course,
+    ) -> Option<Ask> {
+        let (headers, operation) = (&incoming.parts.headers, incoming.endpoint.operation);
+        let way = course.way.as_mut().filter(|way| way.plan.may_ask_beside())?;
+        let mut wish = Wish::read(incoming.body, operation).ok()?;
+        wish.check().ok()?;
+        let model = course.instead.as_deref().unwrap_or(&wish.named).to_owned();
+        loop {
+            let candidate = self.candidate(way, headers, operation)?;
+            match self.admit_to(&wish, &model, way, candidate) {
+                Ok(ask) => return Some(ask),
+                Err(_) => way.picker.set_aside(),
+            }
+        }
+    }
+
+    /// Admits the request to one target.
+    fn admit_to(
+        &mut self,
+        wish: &Wish<'_>,
+        model: &str,
+        way: &mut Way,
+        candidate: Candidate,
+    ) -> Result<Ask, Refusal> {
+        way.target = candidate.target;
+        let route = Arc::clone(&way.plan.targets()[candidate.target].route);
+        let strict = self.settlement.has_budget(&route);
+        let ask = wish.ask(&route, &self.snapshot, strict).map_err(Refusal::Fault)?;
+        self.settlement.note(|record| {
+            record.route = Some(Arc::clone(&route));
+            record.stream = ask.stream;
+        });
+        self.admit(model, &route, &ask.bound)?;
+        self.settlement.lend(candidate.lease);
+        Ok(ask)
+    }
+
     fn way(&self, model: &str, wish: &Wish<'_>) -> Result<Way, Fault> {
         let plan = self.snapshot.plan(model);
         let plan = plan.map_err(|unknown| unknown_model(model, &unknown))?;
         let looked = Looked::at(&wish.envelope, wish.body, plan.needs());
         plan.budget().earn();
-        Ok(Way { plan, picker: Picker::new(self.random), looked })
+        Ok(Way { plan, picker: Picker::new(self.random), looked, target: 0 })
     }
 
     fn candidate(

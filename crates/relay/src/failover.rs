@@ -44,17 +44,19 @@ impl<U: Upstream> Relay<U> {
                     None => return Err(refused(fault)),
                 },
             };
-            let unanswered = match self.begin(incoming, ask, course.has_more(), context).await {
-                Ok(answering) => return Ok(answering.commit(context)),
-                // Nobody was asked, and so nobody has failed.
-                Err(unanswered) if !unanswered.has_asked() => {
-                    return unanswered.into_answer(context);
+            let begun = match course.side_by_side() {
+                None => self.begin(incoming, ask, course.has_more(), context).await,
+                Some(side) => {
+                    Box::pin(self.side_by_side(incoming, ask, side, &mut course, context)).await
                 }
+            };
+            let unanswered = match begun {
+                Ok(answering) => return Ok(answering.commit(context)),
                 Err(unanswered) => unanswered,
             };
-            let failed = context.fail(&unanswered.failing);
             let now_ms = context.settlement.now_ms();
-            if !failed.is_some_and(|failed| course.goes_on(failed, now_ms)) {
+            // Where nobody was asked, nobody has failed.
+            if !unanswered.failed.is_some_and(|failed| course.goes_on(failed, now_ms)) {
                 return unanswered.into_answer(context);
             }
             course.note(unanswered.words());

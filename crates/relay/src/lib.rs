@@ -11,6 +11,7 @@ pub mod access;
 mod admit;
 mod attempt;
 mod begin;
+mod beside;
 mod cause;
 mod course;
 mod estimate;
@@ -28,6 +29,7 @@ mod other;
 mod pass;
 mod ports;
 mod prepare;
+mod record;
 mod reply;
 mod request_id;
 mod respond;
@@ -45,7 +47,8 @@ pub use ports::{
     BoxError, Call, Failure, FailureKind, Lasting, Outgoing, Recorder, Unrecorded, UploadFault,
     Upstream,
 };
+pub use record::{Outcome, Provenance, Record};
 pub use reply::ReplyBody;
 pub use request_id::RequestId;
 pub use serve::{Relay, Request};
-pub use settle::{Outcome, Provenance, Record, Settlement};
+pub use settle::Settlement;

@@ -23,10 +23,10 @@ use crate::headers::{JSON, is_event_stream, is_json};
 use crate::intake::{self, Endpoint};
 use crate::ports::{BoxError, Outgoing, UploadFault, Upstream};
 use crate::prepare;
+use crate::record::Outcome;
 use crate::reply::ReplyBody;
 use crate::respond::{Overhead, PROVIDER, answer, passed};
 use crate::serve::{Answer, Context, Relay, call, refused, target};
-use crate::settle::Outcome;
 
 /// Bytes of a form that are read in search of its model, at the most: files that speech APIs take
 /// have up to 25 MB, and some clients send them first.

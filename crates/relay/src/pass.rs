@@ -15,7 +15,8 @@ use wire::dialects::openai_responses::Ending;
 use crate::gather::gather;
 use crate::latch::Waiter;
 use crate::ports::{Failure, FailureKind};
-use crate::settle::{Outcome, Settlement};
+use crate::record::Outcome;
+use crate::settle::Settlement;
 
 /// See the [module](self).
 pub(crate) struct Pass<B> {

@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use policy::Provider;
 
 use crate::admit::Bound;
-use crate::settle::Record;
+use crate::record::Record;
 
 /// What the body of a call fails with when the client's upload turns out, on its way through, to be
 /// one that is not allowed.

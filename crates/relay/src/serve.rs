@@ -29,10 +29,11 @@ use crate::latch::Latch;
 use crate::models;
 use crate::ports::{BoxError, Call, Outgoing, Recorder, Unrecorded, Upstream};
 use crate::prepare;
+use crate::record::Outcome;
 use crate::reply::ReplyBody;
 use crate::request_id::RequestId;
 use crate::respond::{Overhead, PROVIDER, REQUEST_ID, failed, json, stamp_route};
-use crate::settle::{Failing, Outcome, Settlement};
+use crate::settle::{Failing, Settlement};
 
 /// A request that was let in, with the snapshot it keeps to its end.
 pub struct Request<B> {
@@ -243,8 +244,8 @@ impl Context {
     ) -> Result<(), Refusal> {
         self.caller.check_model(model).map_err(Refusal::Fault)?;
         self.settlement.release();
-        let snapshot = &self.snapshot;
-        let admission = admit(&self.caller, model, route, bound, snapshot, self.now)?;
+        let (snapshot, is_beside) = (&self.snapshot, self.settlement.is_branch());
+        let admission = admit(&self.caller, model, route, bound, snapshot, self.now, is_beside)?;
         self.settlement.hold(admission);
         Ok(())
     }
@@ -259,6 +260,24 @@ impl Context {
     pub(crate) fn fail(&mut self, failing: &Failing) -> Option<Failed> {
         self.waited += self.asked.elapsed();
         self.settlement.fail(failing)
+    }
+
+    /// For an attempt of the same request beside the one under way.
+    pub(crate) fn branch(&mut self) -> Self {
+        Self {
+            snapshot: Arc::clone(&self.snapshot),
+            language: self.language,
+            shed: Rc::clone(&self.shed),
+            settlement: self.settlement.branch(),
+            caller: self.caller.clone(),
+            ..*self
+        }
+    }
+
+    /// The request goes on with the attempt of that branch.
+    pub(crate) fn give_way(&mut self, branch: Self) {
+        (self.asked, self.waited) = (branch.asked, branch.waited);
+        self.settlement.give_way(branch.settlement);
     }
 
     /// Now, in milliseconds since 1970.

@@ -4,144 +4,22 @@
 //! the end says so with [`Settlement::close`]; if nobody did when it is dropped, the client has
 //! gone away.
 
+use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use policy::Route;
 use policy::health::{Cause, Lease};
 use policy::plan::Failed;
-use policy::price::Charge;
 use policy::scope::Operation;
 use tokio::time::Instant;
-use wire::Usage;
 
-use crate::admit::{Admission, Alert, Bound, Used};
+use crate::admit::{Admission, Bound, Used};
 use crate::cause;
 use crate::fault::Code;
-use crate::identify::Caller;
 use crate::ports::{Lasting, Recorder, Unrecorded};
+use crate::record::{Outcome, Record, milliseconds};
 use crate::request_id::RequestId;
-
-/// How a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The answer is whole.
-    Complete,
-    /// Refused before any provider was asked.
-    Refused,
-    /// The provider answered with an error.
-    ProviderError,
-    /// The provider could not be reached, or did not answer.
-    Unreachable,
-    /// The answer broke off, or could not be read.
-    Truncated,
-    /// One of the clocks ran out.
-    TimedOut,
-    /// The client went away.
-    ClientGone,
-    /// Cut short because the process is stopping.
-    Shed,
-    /// Magpie itself failed.
-    Failed,
-}
-
-impl Outcome {
-    /// The word for it in logs.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Refused => "refused",
-            Self::ProviderError => "provider_error",
-            Self::Unreachable => "unreachable",
-            Self::Truncated => "truncated",
-            Self::TimedOut => "timed_out",
-            Self::ClientGone => "client_gone",
-            Self::Shed => "shed",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// Where token counts come from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Provenance {
-    /// Nothing was used, as far as is known.
-    #[default]
-    None,
-    /// The provider told.
-    Reported,
-    /// From what was sent and what was seen of the answer: the provider never told.
-    Estimated,
-}
-
-impl Provenance {
-    /// The word for it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Reported => "reported",
-            Self::Estimated => "estimated",
-        }
-    }
-}
-
-/// What is known of a request when it is over, or of an attempt of it that failed. Holds no prompt,
-/// no answer and no key.
-#[derive(Clone)]
-pub struct Record {
-    /// When it came.
-    pub at: SystemTime,
-    /// Its id.
-    pub id: RequestId,
-    /// What it asked for.
-    pub operation: Operation,
-    /// The model as the client named it.
-    pub model: Box<str>,
-    /// Where it went.
-    pub route: Option<Arc<Route>>,
-    /// Status of the response; 0 if there was none.
-    pub status: u16,
-    /// Whether the answer was streamed.
-    pub stream: bool,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// The name of the fault, if any.
-    pub fault: Option<&'static str>,
-    /// Why the attempt failed, if it did.
-    pub cause: Option<Cause>,
-    /// Who called.
-    pub caller: Caller,
-    /// A provider was asked: there is a record of the attempt.
-    pub asked: bool,
-    /// Which attempt it was, from 1, and of how many if it is the last; 0 if there was none.
-    pub attempt: u16,
-    /// Whether the request is over with it. A record of which this is not so is of an attempt that
-    /// failed, and was followed by another one.
-    pub is_last: bool,
-    /// Token counts.
-    pub usage: Option<Usage>,
-    /// Where they come from.
-    pub provenance: Provenance,
-    /// What they cost; `None` if the price is not known, or nothing was used.
-    pub charge: Option<Charge>,
-    /// Input tokens, by what was sent.
-    pub likely_input: u64,
-    /// Output tokens, by the text that was seen.
-    pub seen_output: u64,
-    /// Budgets whose alerts this request crossed.
-    pub alerts: Vec<Alert>,
-    /// Events of the stream that carried something.
-    pub events: u64,
-    /// From the request to the first event.
-    pub first_event: Option<Duration>,
-    /// From the request to the end.
-    pub total: Duration,
-    /// The part of it that was Magpie's own, up to the head of the response.
-    pub overhead: Duration,
-}
 
 /// The open record of a request under way.
 pub struct Settlement {
@@ -152,6 +30,8 @@ pub struct Settlement {
     /// The attempt under way, as its target's health sees it.
     lease: Option<Lease>,
     recorded: bool,
+    /// How many attempts were made, once there are some side by side.
+    made: Option<Rc<Cell<u16>>>,
     start: Instant,
     /// The same in milliseconds since the process began.
     start_ms: u64,
@@ -168,42 +48,60 @@ impl Settlement {
         start_ms: u64,
         recorder: Rc<dyn Recorder>,
     ) -> Self {
-        let record = Record {
-            at,
-            id,
-            operation,
-            model: "".into(),
-            route: None,
-            status: 0,
-            stream: false,
-            outcome: Outcome::ClientGone,
-            fault: None,
-            cause: None,
-            caller: Caller::default(),
-            asked: false,
-            attempt: 0,
-            is_last: true,
-            usage: None,
-            provenance: Provenance::None,
-            charge: None,
-            likely_input: 0,
-            seen_output: 0,
-            alerts: Vec::new(),
-            events: 0,
-            first_event: None,
-            total: Duration::ZERO,
-            overhead: Duration::ZERO,
-        };
+        let record = Record::new(id, operation, at);
         Self {
             open: Some(Box::new(record)),
             failed: None,
             admission: None,
             lease: None,
             recorded: false,
+            made: None,
             start,
             start_ms,
             recorder,
         }
+    }
+
+    /// The settlement of an attempt beside this one: of the same request, with nothing in its hands
+    /// yet. What becomes of it is recorded as one of the request's attempts, unless it
+    /// [takes the place](Self::give_way) of this one.
+    pub(crate) fn branch(&mut self) -> Self {
+        let attempts = self.attempts();
+        let made = self.made.get_or_insert_with(|| Rc::new(Cell::new(attempts)));
+        let beside = |record: &Record| Box::new(Record { is_last: false, ..record.afresh() });
+        Self {
+            open: self.open.as_deref().map(beside),
+            failed: None,
+            admission: None,
+            lease: None,
+            recorded: false,
+            made: Some(Rc::clone(made)),
+            recorder: Rc::clone(&self.recorder),
+            ..*self
+        }
+    }
+
+    /// Whether it is of an attempt beside others.
+    pub(crate) fn is_branch(&self) -> bool {
+        self.open.as_ref().is_some_and(|record| !record.is_last)
+    }
+
+    /// The request goes on with the attempt of that branch, and what this one holds is needed no
+    /// more.
+    pub(crate) fn give_way(&mut self, mut branch: Self) {
+        self.retire();
+        branch.note(|record| record.is_last = true);
+        *self = branch.take();
+    }
+
+    /// The request needs this attempt no more: records what became of it, and gives back what it
+    /// holds.
+    pub(crate) fn retire(&mut self) {
+        self.note(|record| record.is_last = false);
+        if let Some(failed) = self.failed.take() {
+            self.recorder.record(failed);
+        }
+        self.close(Outcome::Cancelled);
     }
 
     /// Moves the open record out, to travel with a body; what stays behind is closed.
@@ -214,6 +112,7 @@ impl Settlement {
             admission: self.admission.take(),
             lease: self.lease.take(),
             recorded: false,
+            made: self.made.take(),
             recorder: Rc::clone(&self.recorder),
             ..*self
         }
@@ -263,12 +162,16 @@ impl Settlement {
     /// # Errors
     /// If that cannot be noted. Nothing may be sent then.
     pub(crate) fn ask(&mut self, bound: &Bound) -> Result<(), Unrecorded> {
+        let number = self.attempts() + 1;
         let Some(record) = &mut self.open else { return Ok(()) };
         record.likely_input = bound.input;
-        record.attempt += 1;
+        let before = std::mem::replace(&mut record.attempt, number);
         if let Err(fault) = self.recorder.open(record, bound) {
-            record.attempt -= 1;
+            record.attempt = before;
             return Err(fault);
+        }
+        if let Some(made) = &self.made {
+            made.set(number);
         }
         record.asked = true;
         if let Some(failed) = self.failed.take() {
@@ -288,6 +191,7 @@ impl Settlement {
         let record = self.open.as_mut()?;
         let mut failed = record.clone();
         failed.is_last = false;
+        failed.attempts = failed.attempt;
         failed.outcome = failure.outcome;
         failed.cause = Some(failure.cause);
         failed.fault = failure.fault;
@@ -305,7 +209,8 @@ impl Settlement {
 
     /// How many providers were asked.
     pub(crate) fn attempts(&self) -> u16 {
-        self.open.as_ref().map_or(0, |record| record.attempt)
+        let own = || self.open.as_ref().map_or(0, |record| record.attempt);
+        self.made.as_ref().map_or_else(own, |made| made.get())
     }
 
     /// Counts events that carry something, and the output tokens in their text; the first event is
@@ -326,7 +231,9 @@ impl Settlement {
 
     /// Records the end. Later calls change nothing.
     pub(crate) fn close(&mut self, outcome: Outcome) {
+        let attempts = self.attempts();
         let Some(mut record) = self.open.take() else { return };
+        record.attempts = attempts;
         record.outcome = outcome;
         record.total = self.start.elapsed();
         let used = match self.failed.take() {
@@ -346,8 +253,21 @@ impl Settlement {
         if let Some(admission) = self.admission.take() {
             record.alerts.extend(admission.settle(&used, record.total));
         }
-        self.recorder.record(record);
+        // Of an attempt beside others that was never made there is nothing to tell.
+        if record.asked || record.is_last {
+            self.recorder.record(record);
+        }
         self.recorded = true;
+    }
+
+    /// Whether the end is recorded, and not on its way with a body.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.recorded
+    }
+
+    /// What the last byte of an answer has to wait for, once the record is closed.
+    pub(crate) fn lasting(&self) -> Option<Lasting> {
+        self.recorder.lasting()
     }
 }
 
@@ -364,7 +284,7 @@ pub(crate) struct Failing {
 
 /// Tells a target's health how the attempt ended that its client saw the end of.
 fn give_back(lease: Lease, outcome: Outcome, now_ms: u64) {
-    use Outcome::{ClientGone, Complete, Failed, Refused, Shed};
+    use Outcome::{Cancelled, ClientGone, Complete, Failed, Refused, Shed};
     use Outcome::{ProviderError, TimedOut, Truncated, Unreachable};
     match outcome {
         Complete => lease.succeeded(now_ms),
@@ -374,81 +294,9 @@ fn give_back(lease: Lease, outcome: Outcome, now_ms: u64) {
         Unreachable => {
             lease.failed(Cause::HardDown, None, now_ms);
         }
+        Cancelled => lease.overtaken(now_ms),
         // They say nothing of the target.
         ClientGone | Shed | Failed | Refused => drop(lease),
-    }
-}
-
-/// Milliseconds from 1970 to a time.
-pub(crate) fn unix_ms(at: SystemTime) -> u64 {
-    milliseconds(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-impl Record {
-    /// Milliseconds from 1970 to when the request came.
-    #[must_use]
-    pub fn at_ms(&self) -> u64 {
-        unix_ms(self.at)
-    }
-
-    /// The record of a request whose last attempt has failed, unless another one is under way. What
-    /// was told to the client is in `self`.
-    fn behind(self: Box<Self>, failed: Box<Self>) -> Box<Self> {
-        let outcome = match self.outcome {
-            // What became of the request says less than what became of its last attempt.
-            Outcome::Refused | Outcome::ProviderError | Outcome::Unreachable => failed.outcome,
-            outcome => outcome,
-        };
-        Box::new(Self { outcome, status: self.status, total: self.total, is_last: true, ..*failed })
-    }
-
-    /// Works out what was used and what it cost.
-    fn account(&mut self) -> Used {
-        if self.asked {
-            self.provenance = match (self.usage, self.may_have_been_billed()) {
-                (Some(_), _) => Provenance::Reported,
-                (None, true) => Provenance::Estimated,
-                (None, false) => Provenance::None,
-            };
-            if self.provenance == Provenance::Estimated {
-                let (input, output) = (self.likely_input, self.seen_output);
-                self.usage = Some(Usage { input, output, ..Usage::default() });
-            }
-        }
-        let price = self.route.as_ref().and_then(|route| route.price.as_ref());
-        if let (Some(usage), Some(price)) = (&self.usage, price) {
-            self.charge = Some(price.charge(usage, self.at_ms()));
-        }
-        let usage = self.usage.unwrap_or_default();
-        Used {
-            input: usage.input_total(),
-            output: usage.output_total(),
-            cost: self.charge.as_ref().map(|charge| charge.money),
-        }
-    }
-
-    /// Whether a provider that never told its counts may bill the request all the same: what it
-    /// answered with an error, and what never reached it, it does not.
-    fn may_have_been_billed(&self) -> bool {
-        use Outcome::{ProviderError, Refused, Unreachable};
-        let ended = !matches!(self.outcome, Refused | ProviderError | Unreachable);
-        ended && self.operation.has_tokens()
-    }
-}
-
-impl Settlement {
-    /// Whether the end is recorded, and not on its way with a body.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.recorded
-    }
-
-    /// What the last byte of an answer has to wait for, once the record is closed.
-    pub(crate) fn lasting(&self) -> Option<Lasting> {
-        self.recorder.lasting()
     }
 }
 

@@ -25,7 +25,8 @@ use crate::fault::{Code, Fault, Language};
 use crate::gather::{Gathered, gather};
 use crate::latch::Waiter;
 use crate::ports::Failure;
-use crate::settle::{Outcome, Settlement};
+use crate::record::Outcome;
+use crate::settle::Settlement;
 
 /// Bytes of one event under way that are held back; a larger event is passed on in parts.
 const TAIL: usize = 64 << 10;

@@ -266,3 +266,44 @@ fn a_newer_database_is_left_alone() {
     let opened = Ledger::open(&options(folder.path()), &mut Estimate::reserved);
     assert!(matches!(opened, Err(Error::TooNew { found: 99 })));
 }
+
+#[test]
+fn of_attempts_side_by_side_one_stands_for_the_request_wherever_the_process_dies() {
+    // Openings and closings of two attempts; the one that closes last is the request's.
+    let orders: [[i8; 4]; 4] = [[1, 2, -2, -1], [1, 2, -1, -2], [1, -1, 2, -2], [2, 1, -1, -2]];
+    for order in orders {
+        for flushed in 0..16 {
+            let folder = folder();
+            let (ledger, _) = open(&options(folder.path()));
+            let mut writer = ledger.writer().unwrap();
+            for (step, event) in order.iter().enumerate() {
+                let attempt = u16::from(event.unsigned_abs());
+                match event {
+                    1.. => writer.opening(&Opening { attempt, ..opening(1) }).unwrap(),
+                    _ => {
+                        let last_of = (step == 3).then_some(2);
+                        let closing = Closing { attempt, last_of, ..closing(1) };
+                        writer.closing(&closing).unwrap();
+                    }
+                }
+                if flushed & (1 << step) != 0 {
+                    ledger.flush().unwrap();
+                }
+                let crashed = crash(folder.path());
+                let (after, _) = open(&options(crashed.path()));
+                let reader = after.reader().unwrap();
+                let name = format!("{order:?} up to {step}, shipped {flushed:b}");
+                assert_eq!(totals(&reader).0, 1, "{name}");
+                let all = attempts(&reader);
+                let last: Vec<_> = all.iter().filter_map(|attempt| attempt.last_of).collect();
+                assert_eq!(last.len(), 1, "{name}: {all:?}");
+                let whole = reader.request(id(1)).unwrap().unwrap();
+                assert_eq!(whole.attempts.len(), all.len(), "{name}");
+                if step == 3 {
+                    assert!(all.iter().all(|attempt| attempt.outcome != LOST), "{name}: {all:?}");
+                    assert_eq!(last, [2], "{name}");
+                }
+            }
+        }
+    }
+}

@@ -15,6 +15,7 @@ mod acme;
 mod api;
 mod attempts;
 mod bearers;
+mod beside;
 mod budgets;
 mod cli;
 mod client;

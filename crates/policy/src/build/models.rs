@@ -10,7 +10,7 @@ use crate::edits::{self, EditPlan};
 use crate::health::Health;
 use crate::money::Money;
 use crate::names::{Pattern, nearest};
-use crate::plan::{Draft, Plan, Spot};
+use crate::plan::{Beside, Draft, Plan, Spot};
 use crate::problem::Place;
 use crate::provider::Provider;
 use crate::snapshot::{Planned, Route, Way, Wildcard};
@@ -46,6 +46,7 @@ impl Builder<'_> {
             let holder = callers::holder(Kind::Model, name, limits, budget);
             self.holders.extend(holder.clone());
             let edits = EditPlan::compile(&written.value.edits.value);
+            let beside = self.beside(&written.value, &draft);
             let ways = draft.spots.iter().map(|spot| {
                 let clocks = self.clocks(spot.provider.clocks, &written.value.timeouts);
                 let edits = Arc::new(edits.clone().over(&spot.provider.edits));
@@ -57,6 +58,7 @@ impl Builder<'_> {
                 draft,
                 ways,
                 exchange: Arc::clone(&exchange),
+                beside,
             };
             self.place(model, written.place, &mut models, health);
         }
@@ -120,6 +122,25 @@ impl Builder<'_> {
                 ));
             }
         }
+    }
+
+    /// What of its attempts a model wants side by side.
+    fn beside(&mut self, model: &ModelConfig, draft: &Draft) -> Option<Beside> {
+        let (race, plan) = (model.race.as_ref(), &model.plan);
+        let has_main = !plan.target.value.is_empty()
+            || plan.split.is_some()
+            || plan.balance.is_some()
+            || plan.when.is_some();
+        if let Some(race) = race.filter(|_| has_main) {
+            let hint = "put the target into the list, or the others under `fallback`";
+            self.problem(race.place, "`race` names its targets itself", hint);
+        }
+        if let Some(hedge) = model.hedge.as_ref().filter(|_| draft.spots.len() < 2) {
+            let hint = "add a `fallback`, or make it a `balance`";
+            self.problem(hedge.place, "`hedge` needs a second target", hint);
+        }
+        let race = race.map(|race| (race.value.len(), race.place));
+        Beside::read(model.hedge.as_ref(), race, &mut self.problems)
     }
 
     fn draft(

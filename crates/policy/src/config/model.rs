@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use super::At;
 use crate::budget::Budgets;
 use crate::limit::LimitsMap;
-use crate::plan::{Affinity, By, CaseConfig, Parts, PlanConfig, Sticky};
+use crate::plan::{Affinity, By, CaseConfig, HedgeConfig, Parts, PlanConfig, Sticky};
 
 /// A model: where a public name goes. The short form is the target alone.
 #[derive(Debug, Clone, Default, PartialEq, JsonSchema)]
@@ -22,6 +22,10 @@ pub struct ModelConfig {
     pub edits: At<Edits>,
     /// Clocks that differ from the provider's.
     pub timeouts: At<Timeouts>,
+    /// Targets that are asked at once. They stand first among those of the plan.
+    pub race: Option<At<Vec<At<String>>>>,
+    /// When a second target is asked beside the first.
+    pub hedge: Option<At<HedgeConfig>>,
     /// How much per time, of all callers together.
     pub limits: Option<LimitsMap>,
     /// How much money per period, of all callers together.
@@ -64,6 +68,10 @@ struct LongModel {
     /// before it cannot serve.
     #[schemars(extend("x-example" = ["glm/glm-5", "deepseek/deepseek-chat"], "x-alternative" = true))]
     fallback: Option<At<Vec<At<PlanConfig>>>>,
+    /// In place of `target`: ask 2 to 4 targets at once, and take the first whose answer begins. The
+    /// others are cancelled, and what they cost is recorded.
+    #[schemars(extend("x-example" = ["glm/glm-5", "deepseek/deepseek-chat"], "x-alternative" = true))]
+    race: Option<At<Vec<At<String>>>>,
     /// In place of `target`: the first case that fits the request.
     #[schemars(extend(
         "x-example" = [
@@ -79,6 +87,11 @@ struct LongModel {
     /// No target may be outside this region. Providers in `local` and `private` are at home in all.
     #[schemars(extend("x-example" = "cn", "x-alternative" = true))]
     region: Option<At<String>>,
+    /// Ask a second target when the first is late with its answer, and take the one that begins
+    /// sooner: after a time such as `800ms`, or `p95`, the time that the target keeps in 95 of 100
+    /// cases. At most 5 % of the requests, or `at_most`.
+    #[schemars(extend("x-example" = {"after": "p95", "at_most": 5}, "x-alternative" = true))]
+    hedge: Option<At<HedgeConfig>>,
     /// Fill what the client left out; never override it.
     #[schemars(extend("x-example" = {"temperature": 0.6}))]
     defaults: At<BTreeMap<String, serde_json::Value>>,
@@ -125,7 +138,7 @@ impl<'de> Visitor<'de> for EitherForm {
         let place = long.force.place.max(long.defaults.place);
         let edits =
             Edits { defaults: long.defaults.value, force: long.force.value, drop: long.drop };
-        let plan = PlanConfig {
+        let mut plan = PlanConfig {
             target: long.target,
             split: long.split,
             sticky: long.sticky,
@@ -139,8 +152,13 @@ impl<'de> Visitor<'de> for EitherForm {
             weight: None,
             region: long.region,
         };
+        if let Some(race) = &long.race {
+            plan.put_first(race);
+        }
         Ok(ModelConfig {
             plan,
+            race: long.race,
+            hedge: long.hedge,
             edits: At { value: edits, place },
             timeouts: long.timeouts,
             limits: long.limits,

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::allowance::Allowance;
 use super::bench::{Bench, Credentials};
 use super::retry::RetryBudget;
 use super::{Live, TargetHealth};
@@ -20,6 +21,7 @@ pub struct Health {
     targets: Kept<TargetHealth>,
     benches: Kept<Bench>,
     budgets: Kept<RetryBudget>,
+    hedges: Kept<Allowance>,
 }
 
 impl Health {
@@ -39,6 +41,12 @@ impl Health {
     #[must_use]
     pub fn budget(&self, model: &str) -> Arc<RetryBudget> {
         self.budgets.get(model)
+    }
+
+    /// What hedges of a model are taken from.
+    #[must_use]
+    pub fn hedges(&self, model: &str) -> Arc<Allowance> {
+        self.hedges.get(model)
     }
 
     /// How many targets are known.

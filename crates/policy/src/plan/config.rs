@@ -46,6 +46,16 @@ impl PlanConfig {
     pub(crate) fn of(target: String) -> Self {
         Self { target: At { value: target, place: Place::NONE }, ..Self::default() }
     }
+
+    /// Puts targets before those of its fallback.
+    pub(crate) fn put_first(&mut self, targets: &At<Vec<At<String>>>) {
+        let tier =
+            |target: &At<String>| At { value: Self::of(target.value.clone()), place: target.place };
+        let first = targets.value.iter().map(tier);
+        let fallback = self.fallback.take().map_or_else(Vec::new, |fallback| fallback.value);
+        let value = first.chain(fallback).collect();
+        self.fallback = Some(At { value, place: targets.place });
+    }
 }
 
 /// The long form of a plan inside another one.

@@ -5,6 +5,7 @@
 mod access;
 mod answers;
 mod bad_input;
+mod beside;
 mod budgets;
 mod callers;
 mod cancel;
