@@ -73,6 +73,9 @@ pub struct Explained {
     pub retries_left: u64,
     /// What of its attempts goes side by side, such as `a race of 2`; null if nothing does.
     pub side_by_side: Option<String>,
+    /// What a chat is answered with in place of the candidates, such as `a cascade of flash, max`;
+    /// null where the model is not made of others.
+    pub composed: Option<String>,
     /// The targets in the order in which they would be asked, if each of them failed.
     pub candidates: Vec<CandidateView>,
     /// The targets that were passed over, in the order of looking. One that is left for want of
@@ -286,6 +289,7 @@ pub fn explain(
         key: key.and_then(|chain| verdict(chain, question)),
         most_attempts: MOST_ATTEMPTS,
         retries_left: plan.budget().left(now.ms),
+        composed: plan.composed().map(ToString::to_string),
         side_by_side: plan.beside().map(|beside| beside.to_string()),
         candidates: candidates.collect(),
         skipped: skipped.collect(),

@@ -63,7 +63,7 @@ impl Recorder for Recording {
 /// Strangers at the door fill the log, but not the disk.
 fn is_of_interest(record: &Record) -> bool {
     let is_known = record.caller.chain().levels().next().is_some();
-    record.asked || (is_known && record.outcome == Outcome::Refused)
+    record.attempts > 0 || (is_known && record.outcome == Outcome::Refused)
 }
 
 fn write(journal: &mut Writer, record: &Record) -> std::io::Result<()> {

@@ -20,6 +20,7 @@ use crate::snapshot::{Access, Keyless, Limits, Settings, Snapshot};
 use crate::units;
 
 mod callers;
+mod composed;
 mod models;
 mod providers;
 mod tls;
@@ -72,6 +73,7 @@ pub fn build_beside(
     let providers = builder.providers(config, clocks);
     let health = Arc::new(Health::default());
     let models = builder.models(config, &providers, &health);
+    let composed = builder.composed(config);
     if models.default.is_none() {
         builder.problem(Place::NONE, "nothing is served by default", "add models.default");
     }
@@ -101,6 +103,7 @@ pub fn build_beside(
         holders: builder.holders,
     };
     snapshot.hold_default();
+    composed::place(&mut snapshot, composed)?;
     Ok(snapshot)
 }
 

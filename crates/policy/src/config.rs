@@ -21,10 +21,12 @@ use crate::problem::Place;
 use crate::rules::RuleConfig;
 
 mod callers;
+mod composed;
 mod model;
 mod tls;
 
 pub use callers::{AdminConfig, KeyConfig, KeySecret, LedgerConfig, OrgConfig, Sync, TeamConfig};
+pub use composed::{EscalateConfig, JudgeBy, JudgeConfig};
 pub use model::ModelConfig;
 pub use tls::{AcmeChallenge, AcmeConfig, ClientAuth, TlsConfig};
 

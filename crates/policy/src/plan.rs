@@ -13,6 +13,7 @@ mod balance;
 mod beside;
 mod candidate;
 mod compile;
+mod composed;
 mod condition;
 mod config;
 mod facts;
@@ -32,6 +33,7 @@ pub use beside::{Beside, HEDGED_PERCENT, HedgeConfig, Late};
 pub use candidate::{Candidate, Explanation, Reason, Skip, Skipped, Why};
 pub(crate) use compile::{Draft, Spot};
 pub use compile::{MOST_DEPTH, MOST_TARGETS, MOST_WEIGHT};
+pub use composed::{Answered, Composed, Escalate, Judge, MOST_MEMBERS, MOST_STEPS};
 pub use condition::{ConditionConfig, Texts};
 pub use config::{Affinity, By, CaseConfig, Parts, PlanConfig, Sticky};
 pub use facts::{Facts, LIKELY_OUTPUT, Needs, metadata};
@@ -48,6 +50,7 @@ pub struct Plan {
     targets: Box<[Target]>,
     budget: Arc<RetryBudget>,
     beside: Option<SideBySide>,
+    composed: Option<Arc<Composed>>,
     /// What prices are compared in: the currency of the first target that has one.
     currency: Option<Currency>,
     exchange: Arc<Exchange>,
@@ -109,6 +112,7 @@ impl Plan {
             targets,
             budget: health.budget(model),
             beside: None,
+            composed: None,
             exchange,
         }
     }
@@ -132,6 +136,7 @@ impl Plan {
             budget: health.budget(&self.model),
             currency: self.currency,
             beside: None,
+            composed: self.composed.as_ref().map(|it| Arc::new(it.known_by(health))),
             exchange: Arc::clone(&self.exchange),
         }
         .asking(self.beside(), health)

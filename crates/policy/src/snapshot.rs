@@ -153,6 +153,7 @@ impl Default for Limits {
 }
 
 /// Where a request goes: one target, with the edits and clocks that apply.
+#[derive(Clone)]
 pub struct Route {
     /// Who hosts it.
     pub provider: Arc<Provider>,
@@ -415,7 +416,9 @@ impl Snapshot {
     /// Adds the limits and budgets of the models that the file sends to the same place, so that
     /// nobody avoids them under a name that the file does not spell out.
     fn with_namesakes(&self, mut route: Route) -> Route {
-        let routes = self.exact.values().flat_map(|plan| plan.targets()).map(|to| &to.route);
+        // The targets of a composed model are those of others.
+        let plans = self.exact.values().filter(|plan| plan.composed().is_none());
+        let routes = plans.flat_map(|plan| plan.targets()).map(|to| &to.route);
         let same = routes.filter(|known| {
             known.holders.len() > usize::from(known.provider.holder.is_some())
                 && known.goes_to(&route.provider, &route.upstream_model)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use policy::Plan;
 use policy::health::Next;
-use policy::plan::{Candidate, Failed, Picker};
+use policy::plan::{Candidate, Composed, Failed, Picker};
 use tokio::time::Instant;
 
 use crate::admit::Refusal;
@@ -27,6 +27,8 @@ const LOGGED_NAME: usize = 200;
 pub(crate) struct Course {
     /// The model that is asked in place of the one that the body names.
     instead: Option<Arc<str>>,
+    /// The plan that is followed, whatever the model.
+    given: Option<Arc<Plan>>,
     way: Option<Way>,
     /// What each target said that was asked, in words.
     tried: Vec<String>,
@@ -41,7 +43,20 @@ struct Way {
     target: usize,
 }
 
+/// What comes next for a request.
+pub(crate) enum Step {
+    /// A target is asked.
+    Ask(Ask),
+    /// Others are asked, of which its model is composed.
+    Composed(Arc<Composed>),
+}
+
 impl Course {
+    /// Through a plan that a composed model names.
+    pub(crate) fn through(plan: &Arc<Plan>) -> Self {
+        Self { given: Some(Arc::clone(plan)), ..Self::default() }
+    }
+
     /// Whether there may be another target than the one that is asked now.
     pub(crate) fn has_more(&self) -> bool {
         self.way.as_ref().is_some_and(|way| way.plan.targets().len() > 1)
@@ -66,6 +81,11 @@ impl Course {
             }
         };
         elsewhere && way.plan.go_on(&mut way.picker, failed, now_ms)
+    }
+
+    /// Whether an exhausted budget may still name another model.
+    fn may_turn(&self) -> bool {
+        self.instead.is_none() && self.given.is_none()
     }
 
     /// Notes what became of a target.
@@ -100,7 +120,7 @@ impl Context {
         &mut self,
         incoming: Incoming<'_>,
         course: &mut Course,
-    ) -> Result<Ask, Fault> {
+    ) -> Result<Step, Fault> {
         let (headers, operation) = (&incoming.parts.headers, incoming.endpoint.operation);
         let mut wish = Wish::read(incoming.body, operation)?;
         let mut checked = false;
@@ -110,10 +130,17 @@ impl Context {
             self.settlement.note(|record| record.model = model.chars().take(LOGGED_NAME).collect());
             let way = match &mut course.way {
                 Some(way) => way,
-                none => none.insert(self.way(&model, &wish)?),
+                none => none.insert(self.way(&model, course.given.as_ref(), &wish)?),
             };
             if !std::mem::replace(&mut checked, true) {
                 wish.check()?;
+            }
+            if operation == Operation::Chat
+                && course.given.is_none()
+                && let Some(composed) = way.plan.composed()
+            {
+                self.caller.check_model(&model)?;
+                return Ok(Step::Composed(Arc::clone(composed)));
             }
             let Some(candidate) = self.candidate(way, headers, operation) else {
                 return Err(refused.unwrap_or_else(|| course.no_target(self.settlement.now_ms())));
@@ -125,16 +152,16 @@ impl Context {
                 continue;
             }
             match self.admit_to(&wish, &model, way, candidate) {
-                Ok(ask) => return Ok(ask),
+                Ok(ask) => return Ok(Step::Ask(ask)),
                 Err(Refusal::Fault(fault)) => return Err(fault),
                 Err(Refusal::Target(fault)) => {
                     way.picker.set_aside();
                     refused = Some(fault);
                 }
-                Err(Refusal::Downgrade(_, fault)) if course.instead.is_some() => return Err(fault),
+                Err(Refusal::Downgrade(_, fault)) if !course.may_turn() => return Err(fault),
                 Err(Refusal::Downgrade(model, _)) => {
                     let tried = std::mem::take(&mut course.tried);
-                    *course = Course { instead: Some(model), tried, way: None };
+                    *course = Course { instead: Some(model), tried, ..Course::default() };
                 }
             }
         }
@@ -182,9 +209,14 @@ impl Context {
         Ok(ask)
     }
 
-    fn way(&self, model: &str, wish: &Wish<'_>) -> Result<Way, Fault> {
-        let plan = self.snapshot.plan(model);
-        let plan = plan.map_err(|unknown| unknown_model(model, &unknown))?;
+    fn way(&self, model: &str, given: Option<&Arc<Plan>>, wish: &Wish<'_>) -> Result<Way, Fault> {
+        let plan = match given {
+            Some(plan) => Arc::clone(plan),
+            None => {
+                let plan = self.snapshot.plan(model);
+                plan.map_err(|unknown| unknown_model(model, &unknown))?
+            }
+        };
         let looked = Looked::at(&wish.envelope, wish.body, plan.needs());
         plan.budget().earn();
         Ok(Way { plan, picker: Picker::new(self.random), looked, target: 0 })

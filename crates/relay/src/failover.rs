@@ -4,15 +4,26 @@
 //! one, if its cause, its plan and the retry budget allow that. What the client gets in the end is
 //! the answer of the last.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::request::Parts;
 use http_body::Body;
+use policy::plan::Composed;
 
-use crate::begin::{Incoming, Unanswered};
-use crate::course::Course;
+use crate::begin::{Answering, Incoming, Unanswered};
+use crate::course::{Course, Step};
 use crate::intake::{self, Endpoint};
 use crate::ports::{BoxError, Upstream};
 use crate::serve::{Answer, Context, Relay, refused};
+
+/// A request that no target of its plan answers.
+pub(crate) enum Unserved<B> {
+    /// What the client gets.
+    Answer(Answer<B>),
+    /// Its model is composed of others.
+    Composed(Arc<Composed>),
+}
 
 impl<U: Upstream> Relay<U> {
     /// Reads the body, and answers.
@@ -31,33 +42,51 @@ impl<U: Upstream> Relay<U> {
         self.failover(Incoming { endpoint, parts, body: &body }, context).await
     }
 
-    /// For each target: route, splice, send, answer.
+    /// Answers with the first target that does, or with what its model is composed of.
     async fn failover(&self, incoming: Incoming<'_>, context: &mut Context) -> Answer<U::Body> {
-        let mut course = Course::default();
+        match self.answering(incoming, &mut Course::default(), context).await {
+            Ok(answering) => Ok(answering.commit(context)),
+            Err(Unserved::Answer(answer)) => answer,
+            Err(Unserved::Composed(composed)) => {
+                Box::pin(self.compose(incoming, &composed, context)).await
+            }
+        }
+    }
+
+    /// For each target: route, splice, send, up to where an answer begins.
+    pub(crate) async fn answering(
+        &self,
+        incoming: Incoming<'_>,
+        course: &mut Course,
+        context: &mut Context,
+    ) -> Result<Answering<U::Body>, Unserved<U::Body>> {
         let mut last: Option<Unanswered<U::Body>> = None;
         loop {
-            let ask = match context.admitted(incoming, &mut course) {
-                Ok(ask) => ask,
+            let ask = match context.admitted(incoming, course) {
+                Ok(Step::Ask(ask)) => ask,
+                Ok(Step::Composed(composed)) => return Err(Unserved::Composed(composed)),
                 // A provider's own words say more than that there is no other.
-                Err(fault) => match last.filter(|last| last.reply.is_ok()) {
-                    Some(last) => return last.into_answer(context),
-                    None => return Err(refused(fault)),
-                },
+                Err(fault) => {
+                    return Err(Unserved::Answer(match last.filter(|last| last.reply.is_ok()) {
+                        Some(last) => last.into_answer(context),
+                        None => Err(refused(fault)),
+                    }));
+                }
             };
             let begun = match course.side_by_side() {
                 None => self.begin(incoming, ask, course.has_more(), context).await,
                 Some(side) => {
-                    Box::pin(self.side_by_side(incoming, ask, side, &mut course, context)).await
+                    Box::pin(self.side_by_side(incoming, ask, side, course, context)).await
                 }
             };
             let unanswered = match begun {
-                Ok(answering) => return Ok(answering.commit(context)),
+                Ok(answering) => return Ok(answering),
                 Err(unanswered) => unanswered,
             };
             let now_ms = context.settlement.now_ms();
             // Where nobody was asked, nobody has failed.
             if !unanswered.failed.is_some_and(|failed| course.goes_on(failed, now_ms)) {
-                return unanswered.into_answer(context);
+                return Err(Unserved::Answer(unanswered.into_answer(context)));
             }
             course.note(unanswered.words());
             last = Some(unanswered);

@@ -13,6 +13,7 @@ mod attempt;
 mod begin;
 mod beside;
 mod cause;
+mod compose;
 mod course;
 mod estimate;
 mod facts;

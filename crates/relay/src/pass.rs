@@ -75,6 +75,11 @@ where
         self.body.is_none() && self.begun.is_empty() && self.broken.is_none()
     }
 
+    /// The settlement, out of an answer that is given up.
+    pub(crate) fn into_settlement(self) -> Settlement {
+        self.settlement
+    }
+
     /// The settlement that travels with it.
     pub(crate) fn settlement(&self) -> &Settlement {
         &self.settlement

@@ -91,6 +91,20 @@ where
     }
 }
 
+impl<B> ReplyBody<B>
+where
+    B: Body<Data = Bytes, Error = Failure> + Unpin,
+{
+    /// The settlement of an answer that ends with its body; what is left of the body is given up.
+    pub(crate) fn into_settlement(self) -> Option<Settlement> {
+        match self.inner {
+            Inner::Whole(_) => None,
+            Inner::Tap(tap) => Some(tap.into_settlement()),
+            Inner::Pass(pass) => Some(pass.into_settlement()),
+        }
+    }
+}
+
 impl<B> Body for ReplyBody<B>
 where
     B: Body<Data = Bytes, Error = Failure> + Unpin,

@@ -133,6 +133,11 @@ fn stamp(headers: &mut HeaderMap, route: &Route, head: &Overhead) {
 pub(crate) fn stamp_route(headers: &mut HeaderMap, route: &Route, attempts: u16) {
     headers.insert(PROVIDER, route.provider.id_header.clone());
     headers.insert(TARGET, route.target_header.clone());
+    stamp_attempts(headers, attempts);
+}
+
+/// How many providers were asked.
+pub(crate) fn stamp_attempts(headers: &mut HeaderMap, attempts: u16) {
     let attempts = match attempts {
         0 => HeaderValue::from_static("0"),
         1 => HeaderValue::from_static("1"),

@@ -244,7 +244,7 @@ impl Context {
     ) -> Result<(), Refusal> {
         self.caller.check_model(model).map_err(Refusal::Fault)?;
         self.settlement.release();
-        let (snapshot, is_beside) = (&self.snapshot, self.settlement.is_branch());
+        let (snapshot, is_beside) = (&self.snapshot, self.settlement.is_beside());
         let admission = admit(&self.caller, model, route, bound, snapshot, self.now, is_beside)?;
         self.settlement.hold(admission);
         Ok(())
@@ -272,6 +272,12 @@ impl Context {
             caller: self.caller.clone(),
             ..*self
         }
+    }
+
+    /// For attempts of the same request that may turn out to be the request's.
+    pub(crate) fn contender(&mut self) -> Self {
+        let settlement = self.settlement.contender();
+        Self { settlement, ..self.branch() }
     }
 
     /// The request goes on with the attempt of that branch.

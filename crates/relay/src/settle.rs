@@ -30,6 +30,12 @@ pub struct Settlement {
     /// The attempt under way, as its target's health sees it.
     lease: Option<Lease>,
     recorded: bool,
+    /// The record waits until it is known whether it is the request's last.
+    keeps: bool,
+    /// It waits.
+    kept: Option<Box<Record>>,
+    /// The request is counted by another attempt.
+    is_beside: bool,
     /// How many attempts were made, once there are some side by side.
     made: Option<Rc<Cell<u16>>>,
     start: Instant,
@@ -55,6 +61,9 @@ impl Settlement {
             admission: None,
             lease: None,
             recorded: false,
+            keeps: false,
+            kept: None,
+            is_beside: false,
             made: None,
             start,
             start_ms,
@@ -75,33 +84,76 @@ impl Settlement {
             admission: None,
             lease: None,
             recorded: false,
+            keeps: false,
+            kept: None,
+            is_beside: true,
             made: Some(Rc::clone(made)),
             recorder: Rc::clone(&self.recorder),
             ..*self
         }
     }
 
-    /// Whether it is of an attempt beside others.
-    pub(crate) fn is_branch(&self) -> bool {
-        self.open.as_ref().is_some_and(|record| !record.is_last)
+    /// A branch whose attempts may turn out to be the request's only in the end, when they are over:
+    /// what there is to record of the last of them waits until then.
+    pub(crate) fn contender(&mut self) -> Self {
+        let mut branch = self.branch();
+        branch.keeps = true;
+        branch
     }
 
-    /// The request goes on with the attempt of that branch, and what this one holds is needed no
-    /// more.
+    /// The request is counted by this attempt, though others are beside it.
+    pub(crate) fn count(&mut self) {
+        self.is_beside = false;
+    }
+
+    /// Whether the request is counted by another attempt.
+    pub(crate) fn is_beside(&self) -> bool {
+        self.is_beside
+    }
+
+    /// How it ended, if that waits to be recorded.
+    pub(crate) fn ended(&self) -> Option<Outcome> {
+        self.kept.as_ref().map(|record| record.outcome)
+    }
+
+    /// The request goes on with the attempt of that branch, or is over with it, and what this one
+    /// holds is needed no more.
     pub(crate) fn give_way(&mut self, mut branch: Self) {
+        let is_last = self.open.as_ref().is_none_or(|record| record.is_last);
+        let (keeps, is_beside) = (self.keeps, self.is_beside);
         self.retire();
-        branch.note(|record| record.is_last = true);
+        branch.note(|record| record.is_last = is_last);
         *self = branch.take();
+        (self.keeps, self.is_beside) = (keeps, is_beside);
+        if let Some(mut kept) = self.kept.take() {
+            kept.is_last = is_last;
+            self.put(kept);
+        }
     }
 
     /// The request needs this attempt no more: records what became of it, and gives back what it
     /// holds.
     pub(crate) fn retire(&mut self) {
+        self.keeps = false;
+        if let Some(kept) = self.kept.take() {
+            self.put(kept);
+        }
         self.note(|record| record.is_last = false);
         if let Some(failed) = self.failed.take() {
             self.recorder.record(failed);
         }
         self.close(Outcome::Cancelled);
+    }
+
+    /// Records the end, or keeps it.
+    fn put(&mut self, mut record: Box<Record>) {
+        self.recorded = true;
+        if self.keeps {
+            self.kept = Some(record);
+        } else if record.asked || record.is_last {
+            record.attempts = self.attempts().max(record.attempts);
+            self.recorder.record(record);
+        }
     }
 
     /// Moves the open record out, to travel with a body; what stays behind is closed.
@@ -112,6 +164,7 @@ impl Settlement {
             admission: self.admission.take(),
             lease: self.lease.take(),
             recorded: false,
+            kept: self.kept.take(),
             made: self.made.take(),
             recorder: Rc::clone(&self.recorder),
             ..*self
@@ -253,11 +306,7 @@ impl Settlement {
         if let Some(admission) = self.admission.take() {
             record.alerts.extend(admission.settle(&used, record.total));
         }
-        // Of an attempt beside others that was never made there is nothing to tell.
-        if record.asked || record.is_last {
-            self.recorder.record(record);
-        }
-        self.recorded = true;
+        self.put(record);
     }
 
     /// Whether the end is recorded, and not on its way with a body.
@@ -302,6 +351,10 @@ fn give_back(lease: Lease, outcome: Outcome, now_ms: u64) {
 
 impl Drop for Settlement {
     fn drop(&mut self) {
+        self.keeps = false;
+        if let Some(kept) = self.kept.take() {
+            self.put(kept);
+        }
         if !std::thread::panicking() {
             return self.close(Outcome::ClientGone);
         }

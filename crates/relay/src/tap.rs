@@ -123,6 +123,11 @@ where
         self.body.is_none()
     }
 
+    /// The settlement, out of a stream that is given up.
+    pub(crate) fn into_settlement(self) -> Settlement {
+        self.settlement
+    }
+
     /// The settlement that travels with it.
     pub(crate) fn settlement(&self) -> &Settlement {
         &self.settlement

@@ -9,6 +9,7 @@
 //! * [`sse`] finds where server-sent events end, however the bytes were cut.
 //! * [`reply`] reads the little that Magpie must know of an answer: did it end, did it fail, what
 //!   did it use.
+//! * [`said`] reads the text of an answer, for those who compare answers.
 //! * [`usage`] is token counts under one convention.
 //! * [`dialects`] holds one module per protocol.
 
@@ -17,6 +18,7 @@ pub mod envelope;
 mod json;
 pub mod multipart;
 pub mod reply;
+pub mod said;
 pub mod splice;
 pub mod sse;
 pub mod usage;

@@ -275,7 +275,9 @@ impl Reader {
 
     fn request_of(&self, last: Attempt) -> Result<Request> {
         match last.last_of {
-            Some(2..) => Ok(sum_up(last.clone(), &self.attempts_of(last.id)?)),
+            Some(attempts) if attempts > last.attempt.min(1) => {
+                Ok(sum_up(last.clone(), &self.attempts_of(last.id)?))
+            }
             _ => Ok(sum_up(last.clone(), &[last])),
         }
     }

@@ -194,6 +194,9 @@ fn table(told: &Value, is_live: bool) -> String {
     }
     out.push_str(&aligned(&rows));
     out.push_str(&passed_over(told, is_live));
+    if let Some(composed) = told["composed"].as_str() {
+        let _ = writeln!(out, "\nchats go to {composed}; these are the targets of the last");
+    }
     if let Some(beside) = told["side_by_side"].as_str() {
         let _ = writeln!(out, "\nside by side: {beside}");
     }

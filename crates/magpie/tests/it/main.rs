@@ -19,6 +19,7 @@ mod beside;
 mod budgets;
 mod cli;
 mod client;
+mod composed;
 mod connections;
 mod delays;
 mod explain;

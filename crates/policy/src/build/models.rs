@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::composed::is_composed;
 use super::{Builder, callers};
 use crate::config::{At, Config, ModelConfig};
 use crate::directory::Kind;
@@ -40,6 +41,10 @@ impl Builder<'_> {
         let mut models = Models::default();
         let exchange = Arc::new(config.exchange.clone());
         for (name, written) in &config.models {
+            if is_composed(&written.value) {
+                models.names.push((name.clone(), Arc::default()));
+                continue;
+            }
             let Some(draft) = self.draft(written, config, providers) else { continue };
             self.checked_edits(&written.value.edits);
             let (limits, budget) = (written.value.limits.as_ref(), written.value.budget.as_ref());

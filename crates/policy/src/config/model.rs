@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 
-use super::At;
+use super::{At, EscalateConfig, JudgeConfig};
 use crate::budget::Budgets;
 use crate::limit::LimitsMap;
 use crate::plan::{Affinity, By, CaseConfig, HedgeConfig, Parts, PlanConfig, Sticky};
@@ -24,6 +24,14 @@ pub struct ModelConfig {
     pub timeouts: At<Timeouts>,
     /// Targets that are asked at once. They stand first among those of the plan.
     pub race: Option<At<Vec<At<String>>>>,
+    /// Models that are asked one after the other, until an answer is good enough.
+    pub cascade: Option<At<Vec<At<String>>>>,
+    /// When an answer is not good enough.
+    pub escalate: Option<At<EscalateConfig>>,
+    /// Models that are asked at once, for a judge to make one answer of theirs.
+    pub panel: Option<At<Vec<At<String>>>>,
+    /// Who judges.
+    pub judge: Option<At<JudgeConfig>>,
     /// When a second target is asked beside the first.
     pub hedge: Option<At<HedgeConfig>>,
     /// How much per time, of all callers together.
@@ -92,6 +100,21 @@ struct LongModel {
     /// cases. At most 5 % of the requests, or `at_most`.
     #[schemars(extend("x-example" = {"after": "p95", "at_most": 5}, "x-alternative" = true))]
     hedge: Option<At<HedgeConfig>>,
+    /// In place of `target`: 2 to 4 models, of which the cheapest comes first. The next one is asked
+    /// when an answer failed, is empty, was cut off, is no JSON although that was asked for, or
+    /// `escalate` or the `judge` says so.
+    #[schemars(extend("x-example" = ["flash", "max"], "x-alternative" = true))]
+    cascade: Option<At<Vec<At<String>>>>,
+    /// With `cascade`: what else is not good enough.
+    #[schemars(extend("x-example" = {"shorter_than": 40, "contains": ["I don't know"]}, "x-alternative" = true))]
+    escalate: Option<At<EscalateConfig>>,
+    /// In place of `target`: 2 to 8 models that are asked at once, for a `judge` to make one answer
+    /// of theirs.
+    #[schemars(extend("x-example" = ["flash", "max"], "x-alternative" = true))]
+    panel: Option<At<Vec<At<String>>>>,
+    /// With `panel` or `cascade`: the model that judges.
+    #[schemars(extend("x-example" = {"model": "glm/glm-5", "by": "merge"}, "x-alternative" = true))]
+    judge: Option<At<JudgeConfig>>,
     /// Fill what the client left out; never override it.
     #[schemars(extend("x-example" = {"temperature": 0.6}))]
     defaults: At<BTreeMap<String, serde_json::Value>>,
@@ -159,6 +182,10 @@ impl<'de> Visitor<'de> for EitherForm {
             plan,
             race: long.race,
             hedge: long.hedge,
+            cascade: long.cascade,
+            escalate: long.escalate,
+            panel: long.panel,
+            judge: long.judge,
             edits: At { value: edits, place },
             timeouts: long.timeouts,
             limits: long.limits,

@@ -10,6 +10,7 @@ mod budgets;
 mod callers;
 mod cancel;
 mod clocks;
+mod composed;
 mod cuts;
 mod edits;
 mod ends;

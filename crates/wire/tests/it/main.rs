@@ -10,6 +10,7 @@ mod multipart;
 mod never_loses;
 mod reply;
 mod reply_errors;
+mod said;
 mod splice;
 mod sse;
 mod strategies;
