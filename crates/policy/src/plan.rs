@@ -24,7 +24,8 @@ mod walk;
 
 use std::sync::Arc;
 
-use crate::health::{Health, Live, RetryBudget};
+use crate::health::retry::LONGEST_HELD_MS;
+use crate::health::{Health, Live, RetryBudget, backoff_ms};
 use crate::money::{Currency, Exchange};
 use crate::snapshot::Route;
 
@@ -51,6 +52,8 @@ pub struct Plan {
     budget: Arc<RetryBudget>,
     beside: Option<SideBySide>,
     composed: Option<Arc<Composed>>,
+    /// How often it is gone through again after all of its targets have failed.
+    retries: u32,
     /// What prices are compared in: the currency of the first target that has one.
     currency: Option<Currency>,
     exchange: Arc<Exchange>,
@@ -113,14 +116,16 @@ impl Plan {
             budget: health.budget(model),
             beside: None,
             composed: None,
+            retries: 0,
             exchange,
         }
     }
 
-    /// The same, with attempts side by side.
-    pub(crate) fn asking(mut self, beside: Option<Beside>, health: &Health) -> Self {
+    /// The same, with attempts side by side, and retries.
+    pub(crate) fn asking(mut self, beside: Option<Beside>, retries: u32, health: &Health) -> Self {
         let hedges = |beside| SideBySide { beside, hedges: health.hedges(&self.model) };
         self.beside = beside.map(hedges);
+        self.retries = retries;
         self
     }
 
@@ -137,9 +142,10 @@ impl Plan {
             currency: self.currency,
             beside: None,
             composed: self.composed.as_ref().map(|it| Arc::new(it.known_by(health))),
+            retries: self.retries,
             exchange: Arc::clone(&self.exchange),
         }
-        .asking(self.beside(), health)
+        .asking(self.beside(), self.retries, health)
     }
 
     /// The name that clients ask for, or the wildcard that fits it.
@@ -160,7 +166,16 @@ impl Plan {
         &self.first
     }
 
-    /// Its retries.
+    /// How long to wait, in milliseconds, before it is gone through again after all of its targets
+    /// have failed, where that was done `rounds` times before; `None` if it is not, or the provider
+    /// wants to be left alone for longer than a client should wait.
+    #[must_use]
+    pub fn wait_ms(&self, rounds: u32, random: u64, asked_ms: Option<u64>) -> Option<u64> {
+        let wait_ms = backoff_ms(rounds + 1, random, asked_ms);
+        (rounds < self.retries && wait_ms <= LONGEST_HELD_MS).then_some(wait_ms)
+    }
+
+    /// Its retry budget.
     #[must_use]
     pub fn budget(&self) -> &RetryBudget {
         &self.budget

@@ -242,6 +242,7 @@ pub(crate) struct Planned {
     pub(crate) ways: Vec<Way>,
     pub(crate) exchange: Arc<Exchange>,
     pub(crate) beside: Option<Beside>,
+    pub(crate) retries: u32,
 }
 
 /// What of a model applies to one of its targets.
@@ -267,7 +268,7 @@ impl Planned {
             Some(Arc::new(finish(route.held_by(way.holder.as_ref()))))
         };
         let plan = self.draft.plan(name, route, &self.exchange, health)?;
-        Some(plan.asking(self.beside, health))
+        Some(plan.asking(self.beside, self.retries, health))
     }
 }
 

@@ -2,6 +2,7 @@
 //! other attempt may take its place; what has begun is then given to the client, or dropped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -9,6 +10,7 @@ use http::{Response, StatusCode, response};
 use http_body::Body;
 use policy::Route;
 use policy::health::Cause;
+use policy::health::retry::is_fast;
 use policy::plan::Failed;
 use tokio::time::Instant;
 use wire::Usage;
@@ -100,6 +102,13 @@ impl<B> Unanswered<B> {
     /// Whether a provider was asked at all.
     pub(crate) fn has_asked(&self) -> bool {
         self.reply.as_ref().err().is_none_or(|ended| ended.cause.is_some())
+    }
+
+    /// Whether the same targets may do better a little later; and for how long the provider wants
+    /// to be left alone until then, if it said so.
+    pub(crate) fn passes(&self) -> Option<Option<Duration>> {
+        let is_fast = self.failed.is_some_and(|failed| is_fast(failed.took_ms));
+        (is_fast && self.failing.cause.passes()).then_some(self.failing.wait)
     }
 
     /// What the client gets.

@@ -8,15 +8,16 @@ use http::HeaderMap;
 use policy::Plan;
 use policy::health::Next;
 use policy::plan::{Candidate, Composed, Failed, Picker};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::admit::Refusal;
-use crate::begin::Incoming;
+use crate::begin::{Incoming, Unanswered};
 use crate::beside::SideBySide;
 use crate::facts::Looked;
 use crate::fault::{Code, Fault};
 use crate::intake::Operation;
 use crate::prepare::{Ask, Wish, unknown_model};
+use crate::record::milliseconds;
 use crate::serve::Context;
 
 /// Characters of a model's name that are recorded: nobody has to name one that exists.
@@ -30,6 +31,8 @@ pub(crate) struct Course {
     /// The plan that is followed, whatever the model.
     given: Option<Arc<Plan>>,
     way: Option<Way>,
+    /// How often it was gone through before.
+    rounds: u32,
     /// What each target said that was asked, in words.
     tried: Vec<String>,
 }
@@ -81,6 +84,34 @@ impl Course {
             }
         };
         elsewhere && way.plan.go_on(&mut way.picker, failed, now_ms)
+    }
+
+    /// After all targets have failed: waits, if the model wants that and it may help, and goes
+    /// through the plan once more. Says whether it does. The retry `is_paid` if another target was
+    /// to be asked, and there was none.
+    pub(crate) async fn again<B>(
+        &mut self,
+        last: Option<&Unanswered<B>>,
+        is_paid: bool,
+        context: &mut Context,
+    ) -> bool {
+        let (Some(way), Some(asked)) = (&mut self.way, last.and_then(Unanswered::passes)) else {
+            return false;
+        };
+        let random = context.random.rotate_left(self.rounds);
+        let asked_ms = asked.map(milliseconds);
+        let wait = way.plan.wait_ms(self.rounds, random, asked_ms).map(Duration::from_millis);
+        let clocks = way.plan.targets()[way.target].route.clocks;
+        let end = context.start + clocks.total;
+        let Some(wait) = wait.filter(|wait| Instant::now() + *wait < end) else { return false };
+        if !is_paid && !way.plan.budget().spend(context.settlement.now_ms()) {
+            return false;
+        }
+        sleep(wait).await;
+        context.waited += wait;
+        self.rounds += 1;
+        way.picker = Picker::new(random);
+        true
     }
 
     /// Whether an exhausted budget may still name another model.

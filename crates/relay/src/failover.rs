@@ -67,6 +67,9 @@ impl<U: Upstream> Relay<U> {
                 Ok(Step::Composed(composed)) => return Err(Unserved::Composed(composed)),
                 // A provider's own words say more than that there is no other.
                 Err(fault) => {
+                    if course.again(last.as_ref(), true, context).await {
+                        continue;
+                    }
                     return Err(Unserved::Answer(match last.filter(|last| last.reply.is_ok()) {
                         Some(last) => last.into_answer(context),
                         None => Err(refused(fault)),
@@ -85,7 +88,8 @@ impl<U: Upstream> Relay<U> {
             };
             let now_ms = context.settlement.now_ms();
             // Where nobody was asked, nobody has failed.
-            if !unanswered.failed.is_some_and(|failed| course.goes_on(failed, now_ms)) {
+            let goes_on = unanswered.failed.is_some_and(|failed| course.goes_on(failed, now_ms));
+            if !goes_on && !course.again(Some(&unanswered), false, context).await {
                 return Err(Unserved::Answer(unanswered.into_answer(context)));
             }
             course.note(unanswered.words());

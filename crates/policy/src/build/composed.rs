@@ -40,7 +40,8 @@ impl Builder<'_> {
                 "name it",
             );
         }
-        if model.plan != PlanConfig::default() || model.hedge.is_some() || model.race.is_some() {
+        let has_more = model.hedge.is_some() || model.race.is_some() || model.retries.is_some();
+        if has_more || model.plan != PlanConfig::default() {
             let hint = "leave `target` and the like to the models it names";
             self.problem(*place, "a composed model has no targets of its own", hint);
         }

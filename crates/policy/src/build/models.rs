@@ -9,6 +9,7 @@ use crate::config::{At, Config, ModelConfig};
 use crate::directory::Kind;
 use crate::edits::{self, EditPlan};
 use crate::health::Health;
+use crate::health::retry::MOST_RETRIES;
 use crate::money::Money;
 use crate::names::{Pattern, nearest};
 use crate::plan::{Beside, Draft, Plan, Spot};
@@ -64,6 +65,7 @@ impl Builder<'_> {
                 ways,
                 exchange: Arc::clone(&exchange),
                 beside,
+                retries: self.retries(&written.value),
             };
             self.place(model, written.place, &mut models, health);
         }
@@ -127,6 +129,16 @@ impl Builder<'_> {
                 ));
             }
         }
+    }
+
+    /// How often a model's plan is gone through again.
+    fn retries(&mut self, model: &ModelConfig) -> u32 {
+        let Some(At { value, place }) = &model.retries else { return 0 };
+        if *value > u64::from(MOST_RETRIES) {
+            let message = format!("`retries` is at most {MOST_RETRIES}, not {value}");
+            self.problem(*place, message, "clients have retries of their own");
+        }
+        u32::try_from(*value).unwrap_or(MOST_RETRIES)
     }
 
     /// What of its attempts a model wants side by side.

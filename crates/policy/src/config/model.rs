@@ -24,6 +24,8 @@ pub struct ModelConfig {
     pub timeouts: At<Timeouts>,
     /// Targets that are asked at once. They stand first among those of the plan.
     pub race: Option<At<Vec<At<String>>>>,
+    /// How often all of it is tried again.
+    pub retries: Option<At<u64>>,
     /// Models that are asked one after the other, until an answer is good enough.
     pub cascade: Option<At<Vec<At<String>>>>,
     /// When an answer is not good enough.
@@ -100,6 +102,11 @@ struct LongModel {
     /// cases. At most 5 % of the requests, or `at_most`.
     #[schemars(extend("x-example" = {"after": "p95", "at_most": 5}, "x-alternative" = true))]
     hedge: Option<At<HedgeConfig>>,
+    /// How often the targets are asked once more after all of them have failed for a while: throttled,
+    /// down, or not reached. Before that Magpie waits, twice as long each time and at least as long as
+    /// the provider asked for. Default 0: clients have retries of their own. At most 5.
+    #[schemars(extend("x-example" = 2))]
+    retries: Option<At<u64>>,
     /// In place of `target`: 2 to 4 models, of which the cheapest comes first. The next one is asked
     /// when an answer failed, is empty, was cut off, is no JSON although that was asked for, or
     /// `escalate` or the `judge` says so.
@@ -182,6 +189,7 @@ impl<'de> Visitor<'de> for EitherForm {
             plan,
             race: long.race,
             hedge: long.hedge,
+            retries: long.retries,
             cascade: long.cascade,
             escalate: long.escalate,
             panel: long.panel,

@@ -21,6 +21,10 @@ pub const FIRST_WAIT_MS: u64 = 250;
 /// The longest wait that is not asked for, in milliseconds.
 pub const LONGEST_BACKOFF_MS: u64 = 10_000;
 
+/// The longest wait that a client is held for, in milliseconds, though the provider asked for it.
+pub const LONGEST_HELD_MS: u64 = 30_000;
+/// How often a model may have its plan gone through again.
+pub const MOST_RETRIES: u32 = 5;
 /// Attempts of one request, the first one included.
 pub const MOST_ATTEMPTS: u32 = 4;
 /// A failure that took longer than this, in milliseconds, is not tried again: its caller has waited

@@ -35,4 +35,5 @@ mod scripted;
 mod streams;
 mod upstream_errors;
 mod usage;
+mod waiting;
 mod world;
