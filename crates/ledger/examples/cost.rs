@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use jiff::tz::TimeZone;
 use ledger::{
     Amount, Bill, By, Closing, Estimate, Filter, Ledger, Line, Opening, Options, Provenance,
-    Reader, RequestId, Retention, Step, Tokens, Who, Writer,
+    Reader, RequestId, Retention, Step, Tokens, Trial, Who, Writer,
 };
 
 const LINES: [Line<'static>; 2] = [
@@ -113,6 +113,7 @@ fn questions(reader: &Reader, key: &str, end: u64) -> Result<(), Box<dyn Error>>
     let utc = TimeZone::UTC;
     let all = Filter::default();
     let of_key = Filter::only(By::Key, key);
+    let trial = Trial { filter: Filter::only(By::Model, "gpt-5-mini"), ..Trial::default() };
     let cut = Filter { from_ms: Some(BEGIN + 4_321_000), to_ms: Some(end), ..Filter::default() };
     let page = reader.requests(&all, None, 50)?;
     let middle =
@@ -127,6 +128,7 @@ fn questions(reader: &Reader, key: &str, end: u64) -> Result<(), Box<dyn Error>>
     })?;
     time("a page", || reader.requests(&all, page.next, 50).map(|it| it.requests.len()))?;
     time("a page of a key", || reader.requests(&of_key, None, 50).map(|it| it.requests.len()))?;
+    time("variants", || reader.variants(&trial).map(|it| it.variants.len()))?;
     time("a request", || reader.request(id).map(|it| it.map_or(0, |it| it.attempts.len())))
 }
 

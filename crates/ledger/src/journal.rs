@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crate::record::{Closing, Opening};
-use crate::segment::{MAX_RECORD, put_closing, put_opening};
+use crate::record::{Closing, Feedback, Opening};
+use crate::segment::{MAX_RECORD, put_closing, put_feedback, put_opening};
 use crate::sync::{Durable, Syncer};
 use crate::tail::{Segment, Tail};
 
@@ -162,6 +162,18 @@ impl Writer {
         let rest = &mut self.buffer[first..];
         let second = put_closing(rest, self.salt, closing).ok_or_else(too_long)?;
         lock(&self.tail).append(&self.buffer[..first + second])?;
+        self.ring();
+        Ok(())
+    }
+
+    /// Writes what a caller thinks of an answer; called before that is confirmed. It is not kept if
+    /// it cannot be written: who is told so sends it again.
+    ///
+    /// # Errors
+    /// If it cannot be written; then it is not recorded.
+    pub fn feedback(&mut self, feedback: &Feedback<'_>) -> io::Result<()> {
+        let length = put_feedback(&mut self.buffer, self.salt, feedback).ok_or_else(too_long)?;
+        lock(&self.tail).append(&self.buffer[..length])?;
         self.ring();
         Ok(())
     }

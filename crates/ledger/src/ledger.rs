@@ -191,17 +191,13 @@ impl Ledger {
     /// # Errors
     /// If that fails; it is tried again by itself.
     pub fn flush(&self) -> Result<()> {
-        let mut state = lock(&self.control.state);
-        state.asked += 1;
-        let number = state.asked;
-        self.control.changed.notify_all();
-        let is_open = |state: &mut State| state.done < number && !state.stop;
-        let waited = self.control.changed.wait_while(state, is_open);
-        let state = waited.unwrap_or_else(PoisonError::into_inner);
-        match &state.status.fault {
-            Some(fault) => Err(Error::Io(std::io::Error::other(fault.clone()))),
-            None => Ok(()),
-        }
+        self.control.flush()
+    }
+
+    /// The same for other threads.
+    #[must_use]
+    pub fn flusher(&self) -> Flusher {
+        Flusher(Arc::clone(&self.control))
     }
 
     /// Brings everything to the database and ends. Writers have to be gone; what is still open is
@@ -217,6 +213,37 @@ impl Ledger {
         self.control.changed.notify_all();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+    }
+}
+
+/// Brings what was written to the database at once, for whoever cannot wait a second.
+#[derive(Clone)]
+pub struct Flusher(Arc<Control>);
+
+impl Flusher {
+    /// Waits until everything written so far is in the database; blocks for as long as that takes,
+    /// usually a few milliseconds. What many ask for at a time is done once.
+    ///
+    /// # Errors
+    /// If it fails; it is tried again by itself.
+    pub fn flush(&self) -> Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Control {
+    fn flush(&self) -> Result<()> {
+        let mut state = lock(&self.state);
+        state.asked += 1;
+        let number = state.asked;
+        self.changed.notify_all();
+        let is_open = |state: &mut State| state.done < number && !state.stop;
+        let waited = self.changed.wait_while(state, is_open);
+        let state = waited.unwrap_or_else(PoisonError::into_inner);
+        match &state.status.fault {
+            Some(fault) => Err(Error::Io(std::io::Error::other(fault.clone()))),
+            None => Ok(()),
         }
     }
 }

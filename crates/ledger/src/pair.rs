@@ -136,6 +136,12 @@ impl Pairs {
                 }
                 Ok(!is_known)
             }
+            Rest::Feedback(opinion) => {
+                if !is_known {
+                    store.put_feedback(record.id, record.at_ms, opinion)?;
+                }
+                Ok(false)
+            }
         }
     }
 

@@ -3,10 +3,12 @@
 //! Names in SQL are ours; whatever comes from outside is a bound parameter.
 
 mod export;
+mod feedback;
 mod filter;
 mod requests;
 mod spans;
 mod usage;
+mod variants;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,10 +21,12 @@ use crate::error::Result;
 use crate::store::{BUSY, Names};
 
 pub use export::{Format, export_usage};
+pub use feedback::Rating;
 pub use filter::{By, Filter};
 pub use requests::{Attempt, Cost, Cursor, Page, Request, Whole};
 pub use spans::Step;
 pub use usage::{Spent, Usage};
+pub use variants::{Measure, Measured, Moments, Target, Trial, Unit, VariantSums, Variants};
 
 /// Reads the database, while others write to it. For one thread: whoever asks opens their own.
 pub struct Reader {

@@ -249,6 +249,23 @@ pub struct Closing<'a> {
     pub lines: &'a [Line<'a>],
 }
 
+/// What a caller thinks of an answer. The last one for a request and a label counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Feedback<'a> {
+    /// The request.
+    pub id: RequestId,
+    /// When it was given. The later of two counts.
+    pub at_ms: u64,
+    /// When the request ended, as its record has it: where the two find each other.
+    pub ended_ms: u64,
+    /// What it is about; empty if it is about the answer as a whole. Clipped like a name.
+    pub label: &'a str,
+    /// How good, from 0 to 1.
+    pub score: f64,
+    /// In words, as the caller sent it; at most 1,000 bytes, the rest is cut off.
+    pub comment: Option<&'a str>,
+}
+
 /// How a bill came about, for people: `1200 input × $0.25/M + 300 output × $2/M = $0.0009`.
 #[must_use]
 pub fn formula(lines: &[Line<'_>], total: Amount<'_>) -> String {

@@ -7,8 +7,10 @@
 //!
 //! Numbers are little endian; the length counts from the kind on. The rest is in postcard's form:
 //! of an opening its [`Head`] and then its [`Names`], of a closing its [`Ending`] and then the
-//! lines of its bill. Whoever ships a record finds the names by their bytes, and takes a closing's
-//! rest as it is.
+//! lines of its bill, of feedback its [`Opinion`]. Whoever ships a record finds the names by their
+//! bytes, and takes a closing's rest as it is.
+//!
+//! Version 1 had no feedback, and is read as well.
 //!
 //! The checksum covers the salt, the length and everything behind it, so that neither a torn
 //! record, nor a flipped bit, nor a record left over from another file is taken for a good one.
@@ -17,10 +19,14 @@ use crc32fast::Hasher;
 use postcard::take_from_bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Amount, Bill, Closing, Line, Opening, Provenance, RequestId, Tokens, Who};
+use crate::record::{
+    Amount, Bill, Closing, Feedback, Line, Opening, Provenance, RequestId, Tokens, Who,
+};
 
 /// The form written by this version.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
+/// The first version, whose records are among those of this one.
+const FIRST_VERSION: u16 = 1;
 const MAGIC: &[u8; 8] = b"magpie-j";
 /// Bytes of the header.
 pub(crate) const HEADER: usize = 20;
@@ -37,6 +43,9 @@ const MAX_NAME: usize = 200;
 
 const OPENING: u8 = 1;
 const CLOSING: u8 = 2;
+const FEEDBACK: u8 = 3;
+/// Bytes of the longest comment that is kept.
+const MAX_COMMENT: usize = 1000;
 
 /// One record, as found in a segment.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,13 +56,15 @@ pub(crate) struct Record<'a> {
     pub(crate) rest: Rest<'a>,
 }
 
-/// What the two kinds of records differ in.
+/// What the kinds of records differ in.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Rest<'a> {
     /// And its names, as they are written.
     Opening(Head<'a>, &'a [u8]),
     /// And the same with the lines of the bill, as they are written.
     Closing(Ending<'a>, &'a [u8]),
+    /// What a caller thinks of an answer.
+    Feedback(Opinion<'a>),
 }
 
 /// What an opening says but for names.
@@ -75,6 +86,15 @@ pub(crate) struct Names<'a> {
     pub(crate) model: &'a str,
     pub(crate) provider: &'a str,
     pub(crate) upstream_model: &'a str,
+}
+
+/// What feedback says.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Opinion<'a> {
+    pub(crate) ended_ms: u64,
+    pub(crate) label: &'a str,
+    pub(crate) score: f64,
+    pub(crate) comment: Option<&'a str>,
 }
 
 /// What a closing says.
@@ -103,9 +123,13 @@ impl Ending<'_> {
 
 /// The header of a segment with this salt.
 pub(crate) fn header(salt: u32) -> [u8; HEADER] {
+    header_of(VERSION, salt)
+}
+
+fn header_of(version: u16, salt: u32) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     header[..8].copy_from_slice(MAGIC);
-    header[8..10].copy_from_slice(&VERSION.to_le_bytes());
+    header[8..10].copy_from_slice(&version.to_le_bytes());
     header[12..16].copy_from_slice(&salt.to_le_bytes());
     let sum = crc32fast::hash(&header[..16]);
     header[16..].copy_from_slice(&sum.to_le_bytes());
@@ -127,7 +151,7 @@ pub(crate) enum Header {
 pub(crate) fn read_header(bytes: &[u8]) -> Header {
     let Some(given) = bytes.first_chunk::<HEADER>() else { return Header::Bad };
     let salt = number(&given[12..]).unwrap_or_default();
-    if *given == header(salt) {
+    if (FIRST_VERSION..=VERSION).any(|version| *given == header_of(version, salt)) {
         return Header::Good(salt);
     }
     let is_whole = number(&given[16..]) == Some(crc32fast::hash(&given[..16]));
@@ -167,6 +191,20 @@ pub(crate) fn put_closing(buffer: &mut [u8], salt: u32, closing: &Closing<'_>) -
     let content = buffer.get_mut(FRAME..)?;
     let mut length = prefix(content, CLOSING, closing.id, closing.attempt, closing.at_ms)?;
     length += put_ending(&mut content[length..], closing)?;
+    frame(buffer, salt, length)
+}
+
+/// Writes feedback into `buffer` and says how long it is. `None` if it is too long.
+pub(crate) fn put_feedback(buffer: &mut [u8], salt: u32, given: &Feedback<'_>) -> Option<usize> {
+    let opinion = Opinion {
+        ended_ms: given.ended_ms,
+        label: clip(given.label),
+        score: given.score,
+        comment: given.comment.map(|comment| cut(comment, MAX_COMMENT)),
+    };
+    let content = buffer.get_mut(FRAME..)?;
+    let mut length = prefix(content, FEEDBACK, given.id, 0, given.at_ms)?;
+    length += postcard::to_slice(&opinion, &mut content[length..]).ok()?.len();
     frame(buffer, salt, length)
 }
 
@@ -251,6 +289,7 @@ fn decode(content: &[u8]) -> Option<Record<'_>> {
             Rest::Opening(head, names)
         }
         CLOSING => Rest::Closing(ending(rest)?.0, rest),
+        FEEDBACK => Rest::Feedback(take_from_bytes(rest).ok()?.0),
         _ => return None,
     };
     Some(Record {
@@ -274,9 +313,14 @@ fn number(bytes: &[u8]) -> Option<u32> {
 
 /// The beginning of a name, if it is longer than what is kept.
 fn clip(name: &str) -> &str {
-    match name.len() <= MAX_NAME {
-        true => name,
-        false => &name[..name.floor_char_boundary(MAX_NAME)],
+    cut(name, MAX_NAME)
+}
+
+/// The beginning of a text, of at most so many bytes.
+fn cut(text: &str, most: usize) -> &str {
+    match text.len() <= most {
+        true => text,
+        false => &text[..text.floor_char_boundary(most)],
     }
 }
 

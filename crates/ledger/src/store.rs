@@ -5,6 +5,7 @@
 //! that no question has to read millions of rows. See [`schema`] for the tables.
 
 mod facts;
+mod feedback;
 mod insert;
 mod mark;
 mod names;

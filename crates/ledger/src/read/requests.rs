@@ -7,7 +7,7 @@ use std::str::FromStr;
 use rusqlite::Row;
 use serde::{Serialize, Serializer};
 
-use super::{Filter, Reader, unsigned};
+use super::{Filter, Rating, Reader, unsigned};
 use crate::error::Result;
 use crate::record::{Amount, Bill, NotAnId, Provenance, RequestId, Tokens, decimal, formula};
 use crate::segment::{Ending, lines};
@@ -120,12 +120,14 @@ pub struct Request {
 }
 
 /// One request with its attempts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Whole {
     /// The request.
     pub request: Request,
     /// Its attempts, in their order.
     pub attempts: Vec<Attempt>,
+    /// What callers think of its answer, by label.
+    pub feedback: Vec<Rating>,
 }
 
 /// A place between requests, in the order in which they ended.
@@ -219,8 +221,11 @@ impl Reader {
     /// If the database cannot be read.
     pub fn request(&self, id: RequestId) -> Result<Option<Whole>> {
         let attempts = self.attempts_of(id)?;
-        let Some(last) = attempts.last() else { return Ok(None) };
-        Ok(Some(Whole { request: sum_up(last.clone(), &attempts), attempts }))
+        // Of several side by side, the one that answered need not be the one that began last.
+        let answered = attempts.iter().rfind(|attempt| attempt.last_of.is_some());
+        let Some(last) = answered.or(attempts.last()) else { return Ok(None) };
+        let feedback = self.feedback_on(id, last.ended_ms)?;
+        Ok(Some(Whole { request: sum_up(last.clone(), &attempts), attempts, feedback }))
     }
 
     /// Hands out every attempt that a filter lets through, in the order in which they ended. Says

@@ -42,16 +42,22 @@ fn closing(number: u8) -> Closing<'static> {
     }
 }
 
+fn feedback(number: u8) -> Feedback<'static> {
+    let (id, at_ms, ended_ms) = (RequestId([number; 16]), 1_795_341_602_000, 1_795_341_601_000);
+    Feedback { id, at_ms, ended_ms, label: "tone", score: 0.5, comment: Some("too long") }
+}
+
 /// Three requests, and where each record begins; the last place is the end.
 fn written() -> (Vec<u8>, Vec<usize>) {
-    let mut bytes = vec![0; 6 * MAX_RECORD];
+    let mut bytes = vec![0; 9 * MAX_RECORD];
     let mut places = vec![0];
     for number in 1..=3 {
-        for kind in [OPENING, CLOSING] {
+        for kind in [OPENING, CLOSING, FEEDBACK] {
             let at = places[places.len() - 1];
             let length = match kind {
                 OPENING => put_opening(&mut bytes[at..], SALT, &opening(number)),
-                _ => put_closing(&mut bytes[at..], SALT, &closing(number)),
+                CLOSING => put_closing(&mut bytes[at..], SALT, &closing(number)),
+                _ => put_feedback(&mut bytes[at..], SALT, &feedback(number)),
             };
             places.push(at + length.unwrap());
         }
@@ -92,13 +98,17 @@ fn records_come_out_as_they_went_in() {
     let Rest::Closing(end, tail) = second.rest else { panic!("no closing") };
     assert_eq!((end.bill, end.tokens), (closing(1).bill, closing(1).tokens));
     assert_eq!(lines(ending(tail).unwrap().1), closing(1).lines);
+    let Some((third, _)) = take(&bytes[places[2]..], SALT) else { panic!("no record") };
+    let Rest::Feedback(opinion) = third.rest else { panic!("no feedback") };
+    assert_eq!((third.at_ms, opinion.ended_ms), (1_795_341_602_000, 1_795_341_601_000));
+    assert_eq!((opinion.label, opinion.score, opinion.comment), ("tone", 0.5, Some("too long")));
 }
 
 #[test]
 fn of_a_torn_end_every_whole_record_is_found_and_nothing_else() {
     let (bytes, places) = written();
     let all = found(&bytes, SALT);
-    assert_eq!(all.len(), 6);
+    assert_eq!(all.len(), 9);
     for cut in 0..=bytes.len() {
         let whole = places.iter().filter(|place| **place <= cut).count() - 1;
         assert_eq!(found(&bytes[..cut], SALT), all[..whole], "cut at {cut}");
@@ -144,11 +154,18 @@ fn a_header_says_what_it_is() {
         damaged[bit / 8] ^= 1 << (bit % 8);
         assert_eq!(read_header(&damaged), Header::Bad, "bit {bit}");
     }
-    let mut newer = good;
-    newer[8] = 2;
-    let sum = crc32fast::hash(&newer[..16]);
-    newer[16..].copy_from_slice(&sum.to_le_bytes());
-    assert_eq!(read_header(&newer), Header::Foreign);
+    for (version, found) in [
+        (0, Header::Foreign),
+        (1, Header::Good(SALT)),
+        (2, Header::Good(SALT)),
+        (3, Header::Foreign),
+    ] {
+        let mut other = good;
+        other[8] = version;
+        let sum = crc32fast::hash(&other[..16]);
+        other[16..].copy_from_slice(&sum.to_le_bytes());
+        assert_eq!(read_header(&other), found, "version {version}");
+    }
 }
 
 #[test]

@@ -37,6 +37,7 @@ impl Store {
         let cut = |days: u32| now_ms.saturating_sub(u64::from(days) * DAY_MS);
         if let Some(days) = retention.attempts {
             self.remove("attempt", "ended", cut(days))?;
+            self.remove("feedback", "ended", cut(days))?;
             // The time of an id stands in the upper 48 of its upper 64 bits.
             self.remove("slow", "high", cut(days) << 16)?;
         }

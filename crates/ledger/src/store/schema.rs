@@ -5,6 +5,8 @@
 //!   upstream model: what sums are kept for.
 //! - `attempt`: an attempt, by the time it ended and its request's id as two numbers. `facts` holds
 //!   the rest.
+//! - `feedback`: what a caller thinks of an answer, by the time its request ended, so that it stands
+//!   in the order of the attempts.
 //! - `slow`: an attempt that ended long after its id says, so that it is found by its id.
 //! - `opening`: an attempt under way whose segment is gone.
 //! - `segment`: how much of a segment is shipped; changed in one transaction with what was shipped.
@@ -26,7 +28,7 @@ use crate::error::{Error, Result};
 /// "Magp", by which SQLite files of ours are known.
 const APPLICATION: i64 = 0x4d61_6770;
 /// The version of the tables.
-const VERSION: i64 = 1;
+pub(crate) const VERSION: i64 = 2;
 
 /// The columns that are added up, in the order of [`Sums`](super::rollup::Sums).
 pub(crate) const SUMS: [&str; 14] = [
@@ -106,6 +108,20 @@ CREATE TABLE mark (
 ) WITHOUT ROWID;
 ";
 
+/// What came with version 2.
+const FEEDBACK: &str = "
+CREATE TABLE IF NOT EXISTS feedback (
+    ended INTEGER NOT NULL,
+    high INTEGER NOT NULL,
+    low INTEGER NOT NULL,
+    label TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    score REAL NOT NULL,
+    comment TEXT,
+    PRIMARY KEY (ended, high, low, label)
+) WITHOUT ROWID;
+";
+
 /// Sets the connection up, and makes or checks the tables.
 pub(crate) fn prepare(connection: &Connection, path: &Path, durable: bool) -> Result<()> {
     let version = number(connection, "user_version")?;
@@ -136,15 +152,27 @@ pub(crate) fn prepare(connection: &Connection, path: &Path, durable: bool) -> Re
          PRAGMA journal_size_limit = 33554432;"
     ))?;
     connection.set_prepared_statement_cache_capacity(64);
-    if version == 0 {
-        create(connection)?;
+    match version {
+        0 => create(connection),
+        1 => migrate(connection),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Brings the tables of version 1 up to this one. Another process may do so at the same time.
+fn migrate(connection: &Connection) -> Result<()> {
+    let script = format!("BEGIN IMMEDIATE;{FEEDBACK}PRAGMA user_version = {VERSION}; COMMIT;");
+    let migrated = connection.execute_batch(&script);
+    if migrated.is_err() && !connection.is_autocommit() {
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    Ok(migrated?)
 }
 
 fn create(connection: &Connection) -> Result<()> {
     let mut script = String::from("BEGIN IMMEDIATE;");
     script.push_str(TABLES);
+    script.push_str(FEEDBACK);
     for table in ["minute", "hour", "day"] {
         let sums = SUMS.map(|sum| format!("{sum} INTEGER NOT NULL")).join(", ");
         let _ = write!(
@@ -171,6 +199,7 @@ fn create(connection: &Connection) -> Result<()> {
     }
 }
 
-fn number(connection: &Connection, pragma: &str) -> Result<i64> {
+/// A number that SQLite keeps beside the tables.
+pub(crate) fn number(connection: &Connection, pragma: &str) -> Result<i64> {
     Ok(connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0))?)
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use ledger::Options;
+use ledger::{Feedback, Options};
 
-use crate::world::{attempts, closing, folder, open, opening, totals};
+use crate::world::{attempts, closing, folder, id, open, opening, totals};
 
 /// A small file system of its own, as long as it lives.
 struct Disk<'a>(&'a Path);
@@ -73,6 +73,17 @@ fn on_a_full_disk_requests_are_refused_and_nothing_is_lost() {
             next += 1;
         }
         assert!(refused > 1000, "{refused}");
+        let (id, ended_ms) = (id(0), closing(0).at_ms);
+        let words = "x".repeat(1000);
+        let given = Feedback {
+            id,
+            at_ms: ended_ms,
+            ended_ms,
+            label: "",
+            score: 1.0,
+            comment: Some(&words),
+        };
+        assert!(writer.feedback(&given).is_err(), "it would not last");
         assert!(!writer.healthy());
         assert!(!ledger.status().healthy);
         for number in under_way.drain(..) {

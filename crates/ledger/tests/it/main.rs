@@ -5,6 +5,7 @@
 
 mod disk_full;
 mod export;
+mod feedback;
 mod kill;
 mod paging;
 mod recovery;
@@ -13,5 +14,6 @@ mod round_trip;
 mod speed;
 mod sums;
 mod syncing;
+mod variants;
 mod world;
 mod writers;
