@@ -20,6 +20,7 @@ mod facts;
 pub(crate) mod hash;
 mod picker;
 mod shape;
+mod sides;
 mod walk;
 
 use std::sync::Arc;
@@ -40,6 +41,7 @@ pub use config::{Affinity, By, CaseConfig, Parts, PlanConfig, Sticky};
 pub use facts::{Facts, LIKELY_OUTPUT, Needs, metadata};
 pub use picker::{Failed, Picker};
 use shape::Shape;
+pub use sides::{Side, Sides, StickyTo};
 
 /// The plan of one model, with the live state of its targets. Shared by all requests for it.
 pub struct Plan {

@@ -34,6 +34,7 @@ mod namesakes;
 mod nearest;
 mod plans_balanced;
 mod plans_picked;
+mod plans_sides;
 mod plans_simulated;
 mod plans_written;
 mod provider_problems;
