@@ -10,6 +10,7 @@ pub mod api;
 pub mod auth;
 pub mod door;
 pub mod endpoint;
+pub mod experiment;
 pub mod explain;
 pub mod fault;
 mod ids;

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::experiment::{Counts, Setup};
+
 /// Whose requests, and when.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -159,13 +161,28 @@ pub struct AttemptRow {
 }
 
 /// A request with its attempts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct RequestDetail {
     /// The request.
     #[serde(flatten)]
     pub request: RequestRow,
     /// Its attempts, in order.
     pub tries: Vec<AttemptRow>,
+    /// What callers think of its answer.
+    pub feedback: Vec<FeedbackRow>,
+}
+
+/// What a caller thinks of an answer: the last word for its label.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+pub struct FeedbackRow {
+    /// What it is about; null if it is about the answer as a whole.
+    pub label: Option<String>,
+    /// How good, from 0 to 1.
+    pub score: f64,
+    /// In words, as the caller sent it.
+    pub comment: Option<String>,
+    /// When it was given, in Unix milliseconds.
+    pub at_ms: u64,
 }
 
 /// The ledger, as far as the API reads it. Called on blocking threads. An error is a sentence for
@@ -191,4 +208,10 @@ pub trait Reports: Send + Sync + 'static {
     /// # Errors
     /// If the ledger cannot be read.
     fn request(&self, id: &str) -> Result<Option<RequestDetail>, String>;
+    /// What the variants of the filter's model did. Takes some seconds where there are millions of
+    /// requests.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read.
+    fn variants(&self, filter: &Filter, setup: &Setup) -> Result<Counts, String>;
 }

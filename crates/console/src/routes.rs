@@ -126,6 +126,7 @@ routes! {
     GetPrice: GET "/prices", "What a model of a provider costs.";
     GetUsage: GET "/usage", "Requests, tokens and money, summed.";
     ListRequests: GET "/requests", "The requests, newest first.";
+    GetExperiment: GET "/experiments", "How the variants of a model compare, and how sure that is.";
     GetRequest: GET "/requests/{id}", "A request: its attempts, tokens, and the formula of its cost.";
 
     ListAudit: GET "/audit", "Who changed what, newest first.";

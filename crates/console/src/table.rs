@@ -93,6 +93,7 @@ fn group(route: Route) -> Group {
         | Route::Explain
         | Route::GetUsage
         | Route::ListRequests
+        | Route::GetExperiment
         | Route::GetRequest => Group::Readers,
 
         Route::ListOrgs

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{KeysCommand, Question, UsageQuestion};
+use crate::commands::{AbQuestion, KeysCommand, Question, UsageQuestion};
 use crate::version::VERSION;
 
 /// Magpie (鹊桥): one OpenAI-compatible API in front of every AI provider.
@@ -61,6 +61,9 @@ pub(crate) enum Command {
     },
     /// Show what was used and what it cost.
     Usage(UsageQuestion),
+    /// Compare the variants of a model that is split, with intervals that stay valid however often
+    /// one looks.
+    Ab(AbQuestion),
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
     /// Print the version.

@@ -8,11 +8,13 @@ use policy::Snapshot;
 use crate::configuration::Source;
 use crate::version::VERSION;
 
+mod ab;
 mod chat;
 mod explain;
 mod keys;
 mod usage;
 
+pub(crate) use ab::{AbQuestion, ab};
 pub(crate) use chat::chat;
 pub(crate) use explain::{Question, explain};
 pub(crate) use keys::{KeysCommand, keys};

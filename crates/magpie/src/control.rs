@@ -23,6 +23,7 @@ use crate::alerts::{Alerts, Postman, alerts};
 use crate::books::Books;
 use crate::configuration::Source;
 use crate::data::Data;
+use crate::feedback::Finder;
 use crate::limits::max_connections;
 use crate::listener::Tls;
 use crate::live::Reloaded;
@@ -138,18 +139,19 @@ fn start(
     ended: &mpsc::Sender<()>,
 ) -> Result<Vec<Worker>, String> {
     let mut workers = Vec::new();
+    let finder = books.ledger.as_ref().map(Finder::new);
     for (number, listener) in listeners.into_iter().enumerate() {
         let shared = shared.clone();
         let log = settings.log_requests.then(|| log.recorder());
         let journal = books.ledger.as_ref().map(Ledger::writer).transpose();
         let journal = journal.map_err(|fault| format!("the ledger: {fault}"))?;
-        let (alerts, sync) = (alerts.clone(), settings.ledger.sync);
+        let (finder, alerts, sync) = (finder.clone(), alerts.clone(), settings.ledger.sync);
         let ended = TellsEnd(ended.clone());
         let worker = thread::Builder::new()
             .name(format!("magpie-{number}"))
             .spawn(move || {
                 let _ended = ended;
-                work(listener, shared, Recording::new(journal, log, alerts, sync))
+                work(listener, shared, Recording::new(journal, finder, log, alerts, sync))
             })
             .map_err(|fault| fault.to_string())?;
         workers.push(worker);

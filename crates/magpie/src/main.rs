@@ -9,6 +9,7 @@ mod commands;
 mod configuration;
 mod control;
 mod data;
+mod feedback;
 mod jwks;
 mod limits;
 mod listener;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Command::Chat { model, prompt } => commands::chat(&source, &model, &prompt),
         Command::Keys { command } => commands::keys(&source, command),
         Command::Usage(question) => commands::usage(&source, &question),
+        Command::Ab(question) => commands::ab(&source, &question),
         Command::Schema => commands::schema(),
         Command::Version => commands::version(),
     };

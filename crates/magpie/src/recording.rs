@@ -1,19 +1,27 @@
 //! Where a request is recorded: the journal first, because it must last, then the log.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use ledger::{Amount, Bill, Closing, Line, Opening, Tokens, Who, Writer};
 use policy::config::Sync;
 use policy::directory::Kind;
 use policy::money::Money;
-use relay::{Bound, Lasting, Outcome, Provenance, Record, Recorder, Unrecorded};
+use relay::{
+    Bound, Caller, Feedback, Lasting, Noting, Outcome, Provenance, Record, Recorder, Unnoted,
+    Unrecorded,
+};
 
 use crate::alerts::Alerts;
+use crate::callers::now_ms;
+use crate::feedback::Finder;
 use crate::log::LogRecorder;
 
 /// The recorder of one worker.
 pub(crate) struct Recording {
-    journal: Option<RefCell<Writer>>,
+    journal: Option<Rc<RefCell<Writer>>>,
+    /// There is one where there is a journal.
+    finder: Option<Finder>,
     log: Option<LogRecorder>,
     alerts: Alerts,
     /// Answers wait until their record is on the disk.
@@ -24,12 +32,14 @@ impl Recording {
     /// Records to a journal and to a log, as far as there are.
     pub(crate) fn new(
         journal: Option<Writer>,
+        finder: Option<Finder>,
         log: Option<LogRecorder>,
         alerts: Alerts,
         sync: Sync,
     ) -> Self {
         let must_last = sync == Sync::Always;
-        Self { journal: journal.map(RefCell::new), log, alerts, must_last }
+        let journal = journal.map(|journal| Rc::new(RefCell::new(journal)));
+        Self { journal, finder, log, alerts, must_last }
     }
 }
 
@@ -43,6 +53,31 @@ impl Recorder for Recording {
     fn lasting(&self) -> Option<Lasting> {
         let journal = self.journal.as_ref().filter(|_| self.must_last)?;
         Some(Box::pin(journal.borrow().durable()))
+    }
+
+    fn feedback(&self, feedback: Feedback, caller: &Caller) -> Noting {
+        let (journal, finder) = (self.journal.clone(), self.finder.clone());
+        let chain = caller.chain().clone();
+        Box::pin(async move {
+            let (Some(journal), Some(finder)) = (journal, finder) else {
+                return Err(Unnoted::Unknown);
+            };
+            let id = ledger::RequestId(feedback.request.to_bytes());
+            let found = finder.find(id).await.map_err(|()| Unnoted::Unrecorded)?;
+            let found = found.filter(|found| found.is_of(&chain)).ok_or(Unnoted::Unknown)?;
+            if !found.has_room(&feedback.label) {
+                return Err(Unnoted::TooManyLabels);
+            }
+            let written = journal.borrow_mut().feedback(&ledger::Feedback {
+                id,
+                at_ms: now_ms(),
+                ended_ms: found.ended_ms,
+                label: &feedback.label,
+                score: feedback.score,
+                comment: feedback.comment.as_deref(),
+            });
+            written.map_err(|_| Unnoted::Unrecorded)
+        })
     }
 
     fn record(&self, record: Box<Record>) {

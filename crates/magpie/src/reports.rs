@@ -2,11 +2,16 @@
 
 use std::path::PathBuf;
 
+use console::experiment::{self, Counted, Counts, Measured, Moments, Setup};
 use console::reports::{
-    AttemptRow, By, Filter, Reports, RequestDetail, RequestRow, Tokens, UsageRow,
+    AttemptRow, By, FeedbackRow, Filter, Reports, RequestDetail, RequestRow, Tokens, UsageRow,
 };
 use jiff::tz::TimeZone;
-use ledger::{Amount, Attempt, Cost, Cursor, Ledger, Reader, Request, RequestId, Usage};
+use ledger::{
+    Amount, Attempt, Cost, Cursor, Ledger, Measure, Rating, Reader, Request, RequestId, Trial,
+    Unit, Usage, VariantSums,
+};
+use policy::plan::StickyTo;
 
 /// Asks the database of a ledger. Without a ledger there is nothing to tell.
 pub(crate) struct LedgerReports(Option<PathBuf>);
@@ -14,6 +19,11 @@ pub(crate) struct LedgerReports(Option<PathBuf>);
 impl LedgerReports {
     pub(crate) fn new(ledger: Option<&Ledger>) -> Self {
         Self(ledger.map(|ledger| ledger.database().to_owned()))
+    }
+
+    /// Of a database that another process may write.
+    pub(crate) fn at(database: PathBuf) -> Self {
+        Self(Some(database))
     }
 
     /// A reader of one's own, for one question: readers stay on their thread.
@@ -64,7 +74,25 @@ impl Reports for LedgerReports {
         Ok(whole.map(|whole| RequestDetail {
             request: request_row(&whole.request),
             tries: whole.attempts.iter().map(attempt_row).collect(),
+            feedback: whole.feedback.into_iter().map(feedback_row).collect(),
         }))
+    }
+
+    fn variants(&self, filter: &Filter, setup: &Setup) -> Result<Counts, String> {
+        let trial = Trial {
+            filter: asked(filter),
+            variants: setup.variants.iter().map(|(_, targets)| targets.clone()).collect(),
+            unit: match setup.sticky {
+                Some(StickyTo::User) => Unit::User,
+                Some(StickyTo::Key | StickyTo::Header) | None => Unit::Key,
+            },
+        };
+        let found = self.ask(|reader| reader.variants(&trial))?;
+        Ok(Counts {
+            variants: found.variants.into_iter().map(counted).collect(),
+            elsewhere: found.elsewhere,
+            left_out: found.left_out,
+        })
     }
 }
 
@@ -175,4 +203,45 @@ fn attempt_row(attempt: &Attempt) -> AttemptRow {
         first_event_us: attempt.first_event_us,
         total_us: attempt.total_us,
     }
+}
+
+fn feedback_row(rating: Rating) -> FeedbackRow {
+    let Rating { label, score, comment, at_ms } = rating;
+    FeedbackRow { label: some(&label), score, comment, at_ms }
+}
+
+/// What a variant did, in the units of the API.
+fn counted(variant: VariantSums) -> Counted {
+    let measured = |it: ledger::Measured| {
+        let (measure, of, factor) = measure(it.measure);
+        let moments = |moments: ledger::Moments| {
+            let ledger::Moments { count, sum, squares } = moments;
+            Moments { count, sum, squares }.times(factor)
+        };
+        Measured { measure, of, requests: moments(it.requests), callers: moments(it.callers) }
+    };
+    let target = |(provider, model): (String, String)| format!("{provider}/{model}");
+    Counted {
+        targets: variant.targets.into_iter().map(target).collect(),
+        requests: variant.requests,
+        callers: variant.callers,
+        strayed: variant.strayed,
+        measures: variant.measures.into_iter().map(measured).collect(),
+    }
+}
+
+/// A measure, what it is of, and how much of the API's unit one of the ledger's is.
+fn measure(measure: Measure) -> (experiment::Measure, String, f64) {
+    use experiment::Measure as Told;
+    let (told, factor) = match measure {
+        Measure::Cost(currency) => return (Told::Cost, currency, 1e-9),
+        Measure::Feedback(label) => return (Told::Feedback, label, 1.0),
+        Measure::Error => (Told::Errors, 1.0),
+        Measure::Overtaken => (Told::Overtaken, 1.0),
+        Measure::Left => (Told::Left, 1.0),
+        Measure::FirstEvent => (Told::FirstToken, 1e-3),
+        Measure::Total => (Told::Total, 1e-3),
+        Measure::Output => (Told::OutputTokens, 1.0),
+    };
+    (told, String::new(), factor)
 }

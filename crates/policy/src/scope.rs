@@ -218,13 +218,15 @@ pub enum Operation {
     Responses,
     /// The list of models.
     Models,
+    /// What callers think of answers.
+    Feedback,
     /// Any other path.
     Other,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Chat,
         Self::Completion,
         Self::Embedding,
@@ -238,6 +240,7 @@ impl Operation {
         Self::Realtime,
         Self::Responses,
         Self::Models,
+        Self::Feedback,
         Self::Other,
     ];
 
@@ -256,7 +259,8 @@ impl Operation {
     /// Whether it is passed on as it is, without being understood.
     #[must_use]
     pub fn is_forwarded(self) -> bool {
-        !matches!(self, Self::Chat | Self::Completion | Self::Embedding | Self::Models)
+        use Operation::{Chat, Completion, Embedding, Feedback, Models};
+        !matches!(self, Chat | Completion | Embedding | Models | Feedback)
     }
 
     /// The word for it.
@@ -276,6 +280,7 @@ impl Operation {
             Self::Realtime => "realtime",
             Self::Responses => "responses",
             Self::Models => "models",
+            Self::Feedback => "feedback",
             Self::Other => "other",
         }
     }

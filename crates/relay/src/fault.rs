@@ -43,6 +43,8 @@ pub enum Code {
     UnknownModel,
     /// There is no such provider.
     UnknownProvider,
+    /// The caller has no such request.
+    UnknownRequest,
     /// Neither model nor header says whom to ask.
     NoProvider,
     /// A web page that is not let in.
@@ -149,6 +151,7 @@ impl Code {
             Self::WrongMethod => row(S::METHOD_NOT_ALLOWED, "method_not_allowed", Caller, "", ""),
             Self::UnknownModel => row(S::NOT_FOUND, "model_not_found", Caller, "GET /v1/models lists what there is.", "GET /v1/models 列出了所有模型。"),
             Self::UnknownProvider => row(S::NOT_FOUND, "provider_not_found", Caller, "", ""),
+            Self::UnknownRequest => row(S::NOT_FOUND, "request_not_found", Caller, "Send the x-request-id of an answer of yours that has ended and is still in the ledger.", "请发送你自己的、已结束且仍在账本中的回答的 x-request-id。"),
             Self::NoProvider => row(S::BAD_REQUEST, "provider_required", Caller, "Name a model in the body, or the provider in the header x-magpie-provider.", "请在请求体中写明 model，或用请求头 x-magpie-provider 指定服务商。"),
             Self::ForeignOrigin => row(S::FORBIDDEN, "origin_not_allowed", Caller, "The owner can let a page in with `cors.origins` in the configuration.", "可由管理员在配置的 `cors.origins` 中放行该页面。"),
             Self::ForeignHost => row(S::FORBIDDEN, "host_not_allowed", Caller, "The owner can add a name with `hosts` in the configuration.", "可由管理员在配置的 `hosts` 中加入该主机名。"),

@@ -52,7 +52,9 @@ pub fn endpoint(method: &Method, path: &str) -> Result<Endpoint, Fault> {
     let known = rest.trim_end_matches('/');
     let operation = operation(known);
     let allowed = match operation {
-        Operation::Chat | Operation::Completion | Operation::Embedding => &[Method::POST][..],
+        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Feedback => {
+            &[Method::POST][..]
+        }
         Operation::Models => &[Method::GET, Method::HEAD],
         _ => &[Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE],
     };
@@ -63,7 +65,7 @@ pub fn endpoint(method: &Method, path: &str) -> Result<Endpoint, Fault> {
     Ok(Endpoint { operation, rest: rest.to_owned() })
 }
 
-/// What a path behind `/v1` asks for. Only the first four are understood; the others are names for
+/// What a path behind `/v1` asks for. Only the first five are understood; the others are names for
 /// what is forwarded as it is.
 fn operation(known: &str) -> Operation {
     match known {
@@ -71,6 +73,7 @@ fn operation(known: &str) -> Operation {
         "/completions" => return Operation::Completion,
         "/embeddings" => return Operation::Embedding,
         "/models" => return Operation::Models,
+        "/feedback" => return Operation::Feedback,
         "/audio/speech" => return Operation::Speech,
         _ => {}
     }

@@ -19,6 +19,7 @@ mod estimate;
 mod facts;
 mod failover;
 mod fault;
+mod feedback;
 mod gather;
 mod headers;
 mod hold;
@@ -41,12 +42,13 @@ mod tap;
 pub use access::Visitor;
 pub use admit::{Alert, Bound};
 pub use fault::{Blame, Code, Fault, Language};
+pub use feedback::Feedback;
 pub use identify::{Caller, Gate, TokenRefusal, Tokens};
 pub use intake::{Endpoint, Operation, endpoint, wrong_method};
 pub use latch::{Latch, Waiter};
 pub use ports::{
-    BoxError, Call, Failure, FailureKind, Lasting, Outgoing, Recorder, Unrecorded, UploadFault,
-    Upstream,
+    BoxError, Call, Failure, FailureKind, Lasting, Noting, Outgoing, Recorder, Unnoted, Unrecorded,
+    UploadFault, Upstream,
 };
 pub use record::{Outcome, Provenance, Record};
 pub use reply::ReplyBody;

@@ -15,6 +15,8 @@ use http_body::{Body, Frame, SizeHint};
 use policy::Provider;
 
 use crate::admit::Bound;
+use crate::feedback::Feedback;
+use crate::identify::Caller;
 use crate::record::Record;
 
 /// What the body of a call fails with when the client's upload turns out, on its way through, to be
@@ -182,12 +184,33 @@ pub trait Recorder {
     /// not fail: what cannot be taken now is kept, or counted.
     fn record(&self, record: Box<Record>);
 
+    /// Takes what a caller thinks of an answer; ready when it is written down. Dropping the future
+    /// may leave it unwritten. Where nothing is recorded, no request is known.
+    fn feedback(&self, _: Feedback, _: &Caller) -> Noting {
+        Box::pin(std::future::ready(Err(Unnoted::Unknown)))
+    }
+
     /// Ready when what was recorded so far lasts even if the machine loses its power; the last byte
     /// of an answer waits for it. `None` where that was not asked for.
     fn lasting(&self) -> Option<Lasting> {
         None
     }
 }
+
+/// Why feedback was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unnoted {
+    /// The caller has no such request that is over: it is not there, it still runs, or it is
+    /// somebody else's.
+    Unknown,
+    /// There are as many labels for the request as there may be.
+    TooManyLabels,
+    /// It cannot be written down, for now.
+    Unrecorded,
+}
+
+/// See [`Recorder::feedback`].
+pub type Noting = Pin<Box<dyn Future<Output = Result<(), Unnoted>>>>;
 
 /// See [`Recorder::lasting`].
 pub type Lasting = Pin<Box<dyn Future<Output = ()>>>;

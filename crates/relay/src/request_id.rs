@@ -31,6 +31,15 @@ impl RequestId {
         Self(u128::from(high) << 64 | u128::from(low))
     }
 
+    /// Reads an id as it is told to clients; `None` if it is none.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("req_")?;
+        let is_hex = digits.bytes().all(|digit| DIGITS.contains(&digit));
+        let number = u128::from_str_radix(digits, 16).ok()?;
+        (is_hex && text.len() == Self::LENGTH).then_some(Self(number))
+    }
+
     /// As bytes, which sort as the ids do.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {

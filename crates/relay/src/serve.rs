@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use crate::admit::{self, Bound, Moment, Refusal, admit, knock};
 use crate::attempt::{self, Ended};
 use crate::fault::{Code, Fault, Language};
+use crate::feedback;
 use crate::headers::{JSON, to_upstream};
 use crate::identify::{Caller, Callers, Gate, identify};
 use crate::intake::{self, Endpoint, Operation};
@@ -181,6 +182,12 @@ impl<U: Upstream> Relay<U> {
             {
                 let answer = models::answer(&endpoint.rest, &context.snapshot, &context.caller);
                 let answer = answer.map_err(refused)?;
+                context.close(Outcome::Complete, StatusCode::OK);
+                Ok(json(StatusCode::OK, answer))
+            }
+            Operation::Feedback => {
+                let answer = feedback::answer(body, &*self.recorder, &context.caller);
+                let answer = Box::pin(answer).await.map_err(refused)?;
                 context.close(Outcome::Complete, StatusCode::OK);
                 Ok(json(StatusCode::OK, answer))
             }

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use crate::auth::Desk;
 use crate::endpoint::{Call, Endpoint, List, Nothing, page_size};
+use crate::experiment::{ALPHA, Asked, Counts, Experiment, Setup, told};
 use crate::fault::{Code, Fault};
 use crate::reports::{By, Filter, RequestDetail, RequestRow, UsageRow};
 use crate::routes::at;
@@ -115,6 +116,46 @@ impl Endpoint for at::GetRequest {
     fn run(call: Call<Self>) -> Result<Self::Answer, Fault> {
         let found = call.desk.inner.reports.request(&call.id).map_err(unreadable)?;
         found.filter(|detail| sees(&call.desk, &detail.request)).ok_or_else(Fault::not_found)
+    }
+}
+
+/// Which experiment, and when.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExperimentQuery {
+    /// The model, by the name that is asked for.
+    model: String,
+    /// From this time on, in Unix milliseconds; thirty days before `to` if absent.
+    from: Option<u64>,
+    /// Up to but without this time, in Unix milliseconds; now if absent.
+    to: Option<u64>,
+    /// The chance that an interval ever misses the truth, above 0 and up to 0.5; 0.05 if absent.
+    alpha: Option<f64>,
+}
+
+impl Endpoint for at::GetExperiment {
+    type Query = ExperimentQuery;
+    type Body = Nothing;
+    type Answer = Experiment;
+
+    fn run(call: Call<Self>) -> Result<Self::Answer, Fault> {
+        let ExperimentQuery { model, from, to, alpha } = call.query;
+        let alpha = alpha.unwrap_or(ALPHA);
+        if !(alpha > 0.0 && alpha <= 0.5) {
+            return Err(Fault::field("alpha", "`alpha` is above 0 and at most 0.5."));
+        }
+        let filter = Filter { model: Some(model.clone()), ..span(from, to)? };
+        let asked = Asked { model, from_ms: filter.from_ms, to_ms: filter.to_ms, alpha };
+        let inner = &call.desk.inner;
+        let setup = match inner.live.plans() {
+            Some(plans) => Setup::of(&plans.snapshot, &asked.model),
+            None => Setup::default(),
+        };
+        let counts = match narrowed(&call.desk, filter) {
+            Some(filter) => inner.reports.variants(&filter, &setup).map_err(unreadable)?,
+            None => Counts::default(),
+        };
+        Ok(told(asked, &setup, counts))
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use console::experiment::{Counted, Counts, Setup};
 use console::live::{Effect, Live, Plans, Standing};
 use console::reports::{By, Filter, Reports, RequestDetail, RequestRow, UsageRow};
 use console::{Console, Options};
@@ -139,6 +140,21 @@ impl Reports for Books {
     ) -> Result<Vec<RequestRow>, String> {
         self.asked.lock().unwrap().push(filter.clone());
         Ok(vec![request_of("red"), request_of("blue")])
+    }
+
+    /// One request on each side.
+    fn variants(&self, filter: &Filter, setup: &Setup) -> Result<Counts, String> {
+        self.asked.lock().unwrap().push(filter.clone());
+        let side = |(_, targets): &(u32, Vec<(String, String)>)| Counted {
+            targets: targets
+                .iter()
+                .map(|(provider, model)| format!("{provider}/{model}"))
+                .collect(),
+            requests: 1,
+            ..Counted::default()
+        };
+        let variants = setup.variants.iter().map(side).collect();
+        Ok(Counts { variants, elsewhere: 3, left_out: 0 })
     }
 
     fn request(&self, id: &str) -> Result<Option<RequestDetail>, String> {

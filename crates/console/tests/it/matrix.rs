@@ -43,6 +43,7 @@ const REVIEWED: &str = "
     GetPrice      + + + +
     GetUsage      + + + t
     ListRequests  + + + t
+    GetExperiment + + + t
     GetRequest    + + + t
     ListAudit     + + + -
     VerifyAudit   + + + -
@@ -102,6 +103,7 @@ pub(crate) fn body(route: Route) -> Value {
 /// A query that a route needs.
 pub(crate) fn query(route: Route) -> &'static str {
     match route {
+        Route::GetExperiment => "?model=echo",
         Route::GetPrice => "?provider=xinghe&model=priced",
         _ => "",
     }

@@ -108,6 +108,7 @@ async fn lists_hold_the_own_team_only() {
     }
     // Whatever was asked of the ledger, it was asked for this team.
     rig.call(&manager, "GET", "/admin/v1/usage?key=key_of_somebody", Value::Null).await.ok();
+    rig.call(&manager, "GET", "/admin/v1/experiments?model=chat", Value::Null).await.ok();
     let asked = rig.books.asked.lock().unwrap();
     assert!(asked.iter().all(|filter| filter.team.as_deref() == Some("red")), "{asked:?}");
 }

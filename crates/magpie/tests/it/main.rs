@@ -22,6 +22,7 @@ mod client;
 mod composed;
 mod connections;
 mod delays;
+mod experiments;
 mod explain;
 mod failover;
 mod faults;

@@ -127,6 +127,7 @@ fn the_description_of_the_api_lists_what_is_served() {
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/embeddings",
+        "/v1/feedback",
         "/v1/models",
         "/",
         "/health",

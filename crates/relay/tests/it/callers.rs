@@ -42,6 +42,7 @@ fn every_kind() -> Vec<(&'static str, Request<ScriptBody>)> {
         ("other", get("/v1/anything")),
         ("models", get("/v1/models")),
         ("model", get("/v1/models/chat")),
+        ("feedback", post("/v1/feedback", crate::feedback::UP)),
         ("by provider", with_header(get("/v1/models"), "x-magpie-provider", "lab")),
     ]
 }

@@ -18,6 +18,7 @@ mod errors_in_replies;
 mod estimates;
 mod failover;
 mod failures;
+mod feedback;
 mod forms;
 mod forward;
 mod headers;

@@ -167,6 +167,7 @@ async fn each_operation_is_recorded_by_its_word() {
         (post("/v1/completions", r#"{"model":"chat"}"#), Operation::Completion, "completion"),
         (post("/v1/embeddings", r#"{"model":"chat"}"#), Operation::Embedding, "embedding"),
         (get("/v1/models"), Operation::Models, "models"),
+        (post("/v1/feedback", crate::feedback::UP), Operation::Feedback, "feedback"),
         (get("/v1/files"), Operation::File, "file"),
         (get("/v1/audio/voices"), Operation::Transcription, "transcription"),
         (get("/v1/audio/speech"), Operation::Speech, "speech"),

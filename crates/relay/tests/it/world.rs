@@ -1,7 +1,7 @@
 //! A relay between a client that is the test and a provider that is a script.
 
 use std::cell::{Cell, Ref, RefCell};
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,7 +18,8 @@ use policy::key::Pepper;
 use policy::{Environment, Snapshot};
 use providers::Profile;
 use relay::{
-    Bound, Failure, Gate, Lasting, Latch, Record, Recorder, Relay, ReplyBody, Unrecorded, Waiter,
+    Bound, Caller, Failure, Feedback, Gate, Lasting, Latch, Noting, Record, Recorder, Relay,
+    ReplyBody, Unnoted, Unrecorded, Waiter,
 };
 use serde_json::Value;
 use tokio::time::Instant;
@@ -77,6 +78,10 @@ pub(crate) struct Log {
     pub(crate) full: Cell<bool>,
     /// It panics here, once.
     pub(crate) panics: Cell<Option<At>>,
+    /// Feedback, each with the key it came with.
+    pub(crate) feedback: RefCell<Vec<(Feedback, Option<String>)>>,
+    /// Why no feedback is taken, if none is.
+    pub(crate) refuses: Cell<Option<Unnoted>>,
     /// Records last when this is set.
     pub(crate) disk: RefCell<Option<Rc<Latch>>>,
 }
@@ -103,6 +108,15 @@ impl Recorder for Log {
     fn record(&self, record: Box<Record>) {
         self.panic(At::Record);
         self.records.borrow_mut().push(*record);
+    }
+
+    fn feedback(&self, feedback: Feedback, caller: &Caller) -> Noting {
+        if let Some(why) = self.refuses.get() {
+            return Box::pin(ready(Err(why)));
+        }
+        let key = caller.chain().id(Kind::Key).map(ToString::to_string);
+        self.feedback.borrow_mut().push((feedback, key));
+        Box::pin(ready(Ok(())))
     }
 
     fn lasting(&self) -> Option<Lasting> {
