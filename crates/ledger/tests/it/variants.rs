@@ -113,17 +113,20 @@ fn a_first_attempt_that_fails_is_an_error_of_the_side_that_was_asked() {
     let mut world = World::new();
     world.took("k1", "a", 10);
     // Another target answers: what it did counts nowhere, nor does what is said of the answer.
-    let first = world.ended("k1", "a", Closing { last_of: None, status: 503, ..closing(0) });
+    let gave_way = Closing { last_of: None, outcome: "unreachable", status: 0, ..closing(0) };
+    let first = world.ended("k1", "a", gave_way);
     world.writer.opening(&asked(first, 2, "k1", "b")).unwrap();
     let second = Closing { attempt: 2, last_of: Some(2), total_us: 999, ..closing(first) };
     world.writer.closing(&second).unwrap();
     world.rate(first, "", 1.0);
     world.ended("k1", "a", Closing { status: 502, fault: Some("truncated"), ..closing(0) });
+    // A step of a model that is made of others answers, and another one follows.
+    world.ended("k1", "a", Closing { last_of: None, total_us: 20, ..closing(0) });
     let found = world.compare(&split());
     let [a, b] = &found.variants[..] else { panic!("{found:?}") };
-    assert_eq!((a.requests, b.requests, b.strayed), (3, 0, 0));
-    assert_eq!(moments(a, &Measure::Error).0, of(&[0.0, 1.0, 1.0]));
-    assert_eq!(moments(a, &Measure::Total).0, of(&[10.0]));
+    assert_eq!((a.requests, b.requests, b.strayed), (4, 0, 0));
+    assert_eq!(moments(a, &Measure::Error).0, of(&[0.0, 1.0, 1.0, 0.0]));
+    assert_eq!(moments(a, &Measure::Total).0, of(&[10.0, 20.0]));
     assert_eq!(moments(a, &Measure::Feedback(String::new())), Default::default());
 }
 

@@ -155,7 +155,10 @@ impl Tally {
 
     fn measure(&mut self, cell: usize, ending: &Ending<'_>) {
         let overtaken = ending.outcome == "cancelled";
-        let failed = !overtaken && (ending.last_of.is_none() || ending.is_error());
+        // Whoever was followed by another one without an answer of its own has failed; a step of a
+        // model that is made of others is followed though it is whole.
+        let gave_way = ending.last_of.is_none() && ending.outcome != "complete";
+        let failed = !overtaken && (gave_way || ending.is_error());
         self.add(cell, ERROR, f64::from(u8::from(failed)));
         if failed {
             return;
