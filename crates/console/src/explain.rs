@@ -1,6 +1,8 @@
 //! Where a request would go, and why: what a plan says of it, in words and numbers, without asking
 //! a provider and without taking anything.
 
+mod check;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +10,14 @@ use std::time::Duration;
 use http::HeaderMap;
 use policy::directory::{Chain, Kind};
 use policy::health::retry::MOST_ATTEMPTS;
-use policy::health::{Bench, Live, Standing};
+use policy::health::{Bench, Health, Live, Standing};
 use policy::plan::{Facts, LIKELY_OUTPUT, Target, metadata};
 use policy::scope::Operation;
 use policy::{Clocks, Plan, Route, Snapshot, UnknownModel};
 use schemars::JsonSchema;
 use serde::Serialize;
+
+pub use check::{CheckResult, CheckView};
 
 /// A request that is asked about.
 #[derive(Debug, Clone)]
@@ -154,6 +158,8 @@ pub struct TargetView {
     pub first_token_p95_ms: Option<u64>,
     /// The provider's credentials, in their order. Without any there is one, which stands for none.
     pub credentials: Vec<CredentialView>,
+    /// The last health check of the provider; null without one.
+    pub check: Option<CheckView>,
 }
 
 /// How a breaker stands.
@@ -266,12 +272,12 @@ pub fn explain(
         ..Facts::new(question.operation, &question.headers).by(caller)
     };
     let told = plan.explain(&facts, question.random, now.ms);
-    let targets = plan.targets();
+    let (targets, health) = (plan.targets(), snapshot.health());
     let candidates = told.candidates.iter().map(|(index, why)| {
         let target = &targets[*index];
         CandidateView {
             why: why.to_string(),
-            at: view(target, now),
+            at: view(target, health, now),
             input_cost: input_cost(&target.route, question),
             clocks: clocks(target.route.clocks),
         }
@@ -280,7 +286,7 @@ pub fn explain(
         reason: skipped.skip.to_string(),
         until_ms: skipped.skip.until_ms().map(|until| now.unix(until)),
         last_resort: skipped.skip.is_soft(),
-        at: view(&targets[skipped.target], now),
+        at: view(&targets[skipped.target], health, now),
     });
     Ok(Explained {
         object: "explanation",
@@ -300,6 +306,7 @@ pub fn explain(
 #[must_use]
 pub fn targets(
     plans: &[(Box<str>, Arc<Plan>)],
+    health: &Health,
     after: Option<(&str, usize)>,
     most: usize,
     now: Now,
@@ -313,7 +320,7 @@ pub fn targets(
         id: format!("{name}#{number}"),
         model: name.to_string(),
         retries_left: plan.budget().left(now.ms),
-        at: view(target, now),
+        at: view(target, health, now),
     });
     planned.collect()
 }
@@ -338,7 +345,7 @@ fn verdict(chain: &Chain, question: &Question) -> Option<KeyVerdict> {
     })
 }
 
-fn view(target: &Target, now: Now) -> TargetView {
+fn view(target: &Target, health: &Health, now: Now) -> TargetView {
     let (route, live): (&Route, &Live) = (&target.route, &target.live);
     let credential = |bench: &Bench| CredentialView {
         benched_until_ms: bench.benched(now.ms).map(|until| now.unix(until)),
@@ -353,6 +360,7 @@ fn view(target: &Target, now: Now) -> TargetView {
         first_token_ms: live.health.first_token.mean_ms(now.ms).and_then(whole_ms),
         first_token_p95_ms: live.health.times.p95_ms(),
         credentials: live.credentials.benches().map(credential).collect(),
+        check: check::view(&route.provider, health, now),
     }
 }
 

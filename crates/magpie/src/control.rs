@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::alerts::{Alerts, Postman, alerts};
 use crate::books::Books;
+use crate::checks::Checks;
 use crate::configuration::Source;
 use crate::data::Data;
 use crate::feedback::Finder;
@@ -203,11 +204,13 @@ impl Control {
         }
         let network = Rc::new(Network::new(Arc::clone(&shared.tls)));
         tokio::task::spawn_local(postman.run(Rc::clone(&network)));
-        tokio::task::spawn_local(Arc::clone(&books.jwks).run(network));
+        tokio::task::spawn_local(Arc::clone(&books.jwks).run(Rc::clone(&network)));
+        let checks = Arc::new(Checks::new(Arc::clone(&shared.snapshot), books.gate.epoch));
+        let checking = tokio::task::spawn_local(Arc::clone(&checks).run(network));
         office.begin(Arc::clone(&books.gate.directory), Arc::clone(&books.past));
         let jwks = Arc::clone(&books.jwks);
         let past = Arc::clone(&books.past);
-        let reading = Reading { source, settings, shared, jwks, past };
+        let reading = Reading { source, settings, shared, jwks, past, checks };
         let mut current = reading.source.text().unwrap_or_default();
         // Whoever reads this may send signals.
         let _ = io::stdout().write_all(banner.as_bytes());
@@ -237,6 +240,7 @@ impl Control {
                 }
             }
         }
+        checking.abort();
         let shared = &reading.shared;
         note("stopping: running answers may finish");
         shared.state.stop();

@@ -4,6 +4,7 @@ mod admin;
 mod alerts;
 mod books;
 mod callers;
+mod checks;
 mod cli;
 mod commands;
 mod configuration;

@@ -8,6 +8,7 @@ use policy::directory::Origin;
 use policy::{Problem, Settings};
 
 use crate::callers::apply_file;
+use crate::checks::Checks;
 use crate::configuration::Source;
 use crate::jwks::Jwks;
 use crate::live::Reloaded;
@@ -23,6 +24,7 @@ pub(crate) struct Reading {
     pub(crate) shared: Shared,
     pub(crate) jwks: Arc<Jwks>,
     pub(crate) past: Arc<Past>,
+    pub(crate) checks: Arc<Checks>,
 }
 
 impl Reading {
@@ -74,6 +76,7 @@ impl Reading {
         // After it: what is verified under the new keys has to be of an issuer that is still named.
         self.jwks.set(&snapshot.issuers);
         self.shared.tls.forget();
+        self.checks.read_again();
         note(&format!("configuration read: {providers} providers, {models} models"));
         Ok(())
     }

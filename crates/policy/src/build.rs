@@ -20,6 +20,7 @@ use crate::snapshot::{Access, Keyless, Limits, Settings, Snapshot};
 use crate::units;
 
 mod callers;
+mod checks;
 mod composed;
 mod models;
 mod providers;

@@ -21,11 +21,13 @@ use crate::problem::Place;
 use crate::rules::RuleConfig;
 
 mod callers;
+mod check;
 mod composed;
 mod model;
 mod tls;
 
 pub use callers::{AdminConfig, KeyConfig, KeySecret, LedgerConfig, OrgConfig, Sync, TeamConfig};
+pub use check::HealthCheckConfig;
 pub use composed::{EscalateConfig, JudgeBy, JudgeConfig};
 pub use model::ModelConfig;
 pub use tls::{AcmeChallenge, AcmeConfig, ClientAuth, TlsConfig};
@@ -207,6 +209,11 @@ pub struct ProviderConfig {
     pub causes: BTreeMap<String, Cause>,
     /// Clocks that differ from the general ones.
     pub timeouts: At<Timeouts>,
+    /// Ask regularly whether it can be reached, at a path that costs nothing: `true`, how often (`10s`),
+    /// or a mapping. Its targets are left alone once it cannot be reached three times in a row, and are
+    /// asked again once it can. Default: not.
+    #[schemars(extend("x-example" = {"path": "/models", "every": "10s", "timeout": "2s"}))]
+    pub health_check: Option<At<HealthCheckConfig>>,
     /// How much per time, of all callers together.
     #[schemars(extend("x-example" = {"rpm": 3000}))]
     pub limits: Option<LimitsMap>,

@@ -9,6 +9,7 @@ mod allowance;
 mod bench;
 pub mod breaker;
 mod cause;
+mod check;
 mod codes;
 mod ewma;
 mod registry;
@@ -16,12 +17,13 @@ pub mod retry;
 mod times;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 pub use allowance::Allowance;
 pub use bench::{Bench, Credentials, MOST_CREDENTIALS};
 pub use breaker::{Breaker, Passage, Sign, Standing};
 pub use cause::{BARRED_MS, Cause, LONGEST_WAIT_MS, MISSING_MS, Next, THROTTLED_MS};
+pub use check::{Checked, Found, HealthCheck};
 pub use codes::Causes;
 pub use ewma::Ewma;
 pub use registry::{Health, MOST_KEPT};
@@ -32,6 +34,8 @@ pub use times::Times;
 #[derive(Debug, Default)]
 pub struct TargetHealth {
     in_flight: AtomicU32,
+    /// When an attempt was answered last; 0 for never.
+    answered_ms: AtomicU64,
     /// Time to the first token, or to the whole of an answer that is not streamed.
     pub first_token: Ewma,
     /// The same, each by itself.
@@ -51,6 +55,11 @@ impl TargetHealth {
     fn took(&self, took_ms: u64, now_ms: u64) {
         self.first_token.observe(took_ms, now_ms);
         self.times.observe(took_ms);
+    }
+
+    /// Whether an attempt has been answered since then.
+    fn has_answered_since(&self, since_ms: u64) -> bool {
+        self.answered_ms.load(Relaxed) >= since_ms.max(1)
     }
 }
 
@@ -127,6 +136,7 @@ impl Lease {
         }
         let health = &self.live.health;
         health.took(now_ms.saturating_sub(self.begun_ms), now_ms);
+        health.answered_ms.store(now_ms, Relaxed);
         if self.passage != Passage::Closed {
             health.breaker.record(Sign::Success, self.passage, self.begun_ms, now_ms);
             self.passage = Passage::Closed;

@@ -9,7 +9,7 @@ use wire::reply::ErrorMark;
 
 use crate::directory::Holder;
 use crate::edits::EditPlan;
-use crate::health::Causes;
+use crate::health::{Causes, HealthCheck};
 use crate::key;
 use crate::price::{ModelLimits, Overrides, Price, PriceBook};
 use crate::secret::Secret;
@@ -59,6 +59,8 @@ pub struct Provider {
     pub region: Option<String>,
     /// The configuration's prices, which come before the built-in ones.
     pub prices: Arc<Overrides>,
+    /// How it is asked whether it is there, if it is.
+    pub health_check: Option<HealthCheck>,
     /// Its own limits and budgets, if it has any.
     pub holder: Option<Arc<Holder>>,
 }
@@ -99,6 +101,7 @@ impl Provider {
             default_model: None,
             region: None,
             prices: Arc::default(),
+            health_check: None,
             holder: None,
         };
         Ok((bare, path))

@@ -47,6 +47,9 @@ pub struct Profile {
     /// stands for all that begin so. Only what the status, and what is known of every provider's
     /// codes, does not say already.
     pub causes: BTreeMap<String, Cause>,
+    /// The path below the base URL that health checks ask for, where `/models` is not there, or not
+    /// free.
+    pub health_path: Option<String>,
     /// Clocks that differ from the defaults.
     pub timeouts: Timeouts,
     /// Oddities in a sentence each, for the docs.

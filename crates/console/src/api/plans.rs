@@ -191,7 +191,9 @@ impl Endpoint for at::ListTargets {
         all.retain(|(name, _)| model.as_deref().is_none_or(|model| **name == *model));
         let now = Now { ms, unix_ms: now_ms() };
         let most = usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1);
-        Ok(List::page(targets(&all, after, most, now), limit, |target| target.id.clone()))
+        Ok(List::page(targets(&all, snapshot.health(), after, most, now), limit, |target| {
+            target.id.clone()
+        }))
     }
 }
 

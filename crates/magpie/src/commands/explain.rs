@@ -173,8 +173,8 @@ fn table(told: &Value, is_live: bool) -> String {
         out.push_str(&key(&told["key"]));
     }
     let mut rows = vec![["#", "TARGET", "REGION", "WHY"].map(String::from).to_vec()];
-    let states = ["BREAKER", "IN FLIGHT", "FIRST TOKEN", "INPUT COST"];
-    let states = if is_live { &states[..] } else { &states[3..] };
+    let states = ["BREAKER", "IN FLIGHT", "FIRST TOKEN", "CHECK", "INPUT COST"];
+    let states = if is_live { &states[..] } else { &states[4..] };
     let clocks = ["CONNECT", "FIRST EVENT", "IDLE", "TOTAL"];
     rows[0].extend(states.iter().chain(&clocks).map(|name| (*name).to_owned()));
     for (index, one) in list(&told["candidates"]).enumerate() {
@@ -220,7 +220,7 @@ fn table(told: &Value, is_live: bool) -> String {
 fn passed_over(told: &Value, is_live: bool) -> String {
     let mut rows = vec![["", "PASSED OVER", "REASON"].map(String::from).to_vec()];
     if is_live {
-        rows[0].extend(["BREAKER", "IN FLIGHT", "FIRST TOKEN"].map(String::from));
+        rows[0].extend(["BREAKER", "IN FLIGHT", "FIRST TOKEN", "CHECK"].map(String::from));
     }
     for one in list(&told["skipped"]) {
         let (target, reason) = (text(&one["target"]).to_owned(), text(&one["reason"]).to_owned());
@@ -248,14 +248,20 @@ fn key(key: &Value) -> String {
     format!("key `{}`{above}: {may}\n", text(&key["name"]))
 }
 
-/// Breaker, requests in flight, mean time to the first token.
-fn state(one: &Value) -> [String; 3] {
+/// Breaker, requests in flight, mean time to the first token, health check.
+fn state(one: &Value) -> [String; 4] {
     let breaker = &one["breaker"];
     let state = match (text(&breaker["state"]), breaker["percent"].as_u64()) {
         ("closed", Some(percent @ ..100)) => format!("closed, {percent} %"),
         (state, _) => state.replace('_', " "),
     };
-    [state, one["in_flight"].to_string(), time(&one["first_token_ms"])]
+    let check = match (one["check"]["result"].as_str(), &one["check"]["status"]) {
+        (None, _) => String::from("-"),
+        (Some("ok"), _) => format!("ok, {}", time(&one["check"]["took_ms"])),
+        (Some(result), Value::Null) => result.replace('_', " "),
+        (Some(result), status) => format!("{result}, {status}"),
+    };
+    [state, one["in_flight"].to_string(), time(&one["first_token_ms"]), check]
 }
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {

@@ -17,6 +17,7 @@ mod attempts;
 mod bearers;
 mod beside;
 mod budgets;
+mod checks;
 mod cli;
 mod client;
 mod composed;

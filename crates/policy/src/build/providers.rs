@@ -131,6 +131,7 @@ impl Builder<'_> {
         let holder =
             super::callers::holder(Kind::Provider, id, file.limits.as_ref(), file.budget.as_ref());
         self.holders.extend(holder.clone());
+        let health_check = self.health_check(file.health_check.as_ref(), &profile, &base_path);
         Some(Provider {
             id: id.into(),
             id_header: HeaderValue::from_str(id).ok()?,
@@ -153,6 +154,7 @@ impl Builder<'_> {
             default_model: profile.default_model.clone(),
             region: file.region.clone().or_else(|| profile.region.clone()),
             prices: Arc::clone(&self.prices),
+            health_check,
             holder,
         })
     }

@@ -185,6 +185,28 @@ impl Breaker {
         })
     }
 
+    /// Takes note that the target cannot be reached, as was found without a request: leaves it alone
+    /// until then. What requests have found out is not overruled: neither failures nor a probe.
+    pub fn unreached(&self, until_ms: u64, now_ms: u64) {
+        self.change(|state| match state.phase {
+            Phase::Closed => Some(State { at_ms: until_ms, ..state.tripped(true, now_ms) }),
+            Phase::Open if state.unreached => {
+                (state.at_ms < until_ms).then_some(State { at_ms: until_ms, ..state })
+            }
+            Phase::Open | Phase::HalfOpen => None,
+        });
+    }
+
+    /// Takes note that the target can be reached, as was found without a request. Where it was left
+    /// alone for no more than not to be reached, a probe is due at once.
+    pub fn reached(&self) {
+        self.change(|state| match state.phase {
+            Phase::Open if state.unreached => Some(State { unreached: false, at_ms: 0, ..state }),
+            Phase::HalfOpen if state.unreached => Some(State { unreached: false, ..state }),
+            _ => None,
+        });
+    }
+
     /// Counts what an attempt, begun at `begun_ms`, says of the target.
     pub fn record(&self, sign: Sign, passage: Passage, begun_ms: u64, now_ms: u64) {
         match (sign, passage) {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::allowance::Allowance;
 use super::bench::{Bench, Credentials};
+use super::check::CheckState;
 use super::retry::RetryBudget;
 use super::{Live, TargetHealth};
 
@@ -18,7 +19,9 @@ const LONGEST_KEPT: usize = 1_024;
 /// The health of everything. Looked up when a plan is made, never for each request.
 #[derive(Default)]
 pub struct Health {
-    targets: Kept<TargetHealth>,
+    pub(super) targets: Kept<TargetHealth>,
+    /// By provider.
+    pub(super) checks: Kept<CheckState>,
     benches: Kept<Bench>,
     budgets: Kept<RetryBudget>,
     hedges: Kept<Allowance>,
@@ -58,10 +61,10 @@ impl Health {
 
 /// Things by name, within the bound.
 #[derive(Default)]
-struct Kept<T>(Mutex<HashMap<Box<str>, Arc<T>>>);
+pub(super) struct Kept<T>(Mutex<HashMap<Box<str>, Arc<T>>>);
 
 impl<T: Default> Kept<T> {
-    fn get(&self, name: &str) -> Arc<T> {
+    pub(super) fn get(&self, name: &str) -> Arc<T> {
         if name.len() > LONGEST_KEPT {
             return Arc::default();
         }
@@ -77,6 +80,17 @@ impl<T: Default> Kept<T> {
             kept.insert(name.into(), Arc::clone(&made));
         }
         made
+    }
+
+    /// What is kept under a name.
+    pub(super) fn find(&self, name: &str) -> Option<Arc<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Looks at all whose names begin so.
+    pub(super) fn each(&self, front: &str, look: impl Fn(&T)) {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().filter(|(name, _)| name.starts_with(front)).for_each(|(_, known)| look(known));
     }
 
     fn len(&self) -> usize {

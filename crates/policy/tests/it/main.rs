@@ -12,6 +12,7 @@ mod budgets_config;
 mod budgets_model;
 mod build_problems;
 mod callers;
+mod checks;
 mod clocks;
 mod codes;
 mod credentials;
