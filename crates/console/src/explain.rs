@@ -208,6 +208,18 @@ impl BreakerState {
 pub struct CredentialView {
     /// Until when it is left alone, in Unix milliseconds; null if it is not.
     pub benched_until_ms: Option<u64>,
+    /// How many attempts it may have under way, and how many it has; null where no such number is
+    /// sought.
+    pub window: Option<WindowView>,
+}
+
+/// How many attempts a credential may have under way.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct WindowView {
+    /// As many as that.
+    pub size: u32,
+    /// So many it has.
+    pub in_flight: u32,
 }
 
 /// What something costs. Money is written as text, so that no digit is lost.
@@ -349,6 +361,10 @@ fn view(target: &Target, health: &Health, now: Now) -> TargetView {
     let (route, live): (&Route, &Live) = (&target.route, &target.live);
     let credential = |bench: &Bench| CredentialView {
         benched_until_ms: bench.benched(now.ms).map(|until| now.unix(until)),
+        window: live.credentials.windows().map(|range| WindowView {
+            size: bench.window.size(range),
+            in_flight: bench.window.in_flight(),
+        }),
     };
     TargetView {
         target: target.name(),

@@ -25,6 +25,7 @@ mod composed;
 mod models;
 mod providers;
 mod tls;
+mod windows;
 
 /// Where the API listens if nothing else is said.
 const DEFAULT_LISTEN: &str = "127.0.0.1:8000";

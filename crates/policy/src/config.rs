@@ -25,12 +25,14 @@ mod check;
 mod composed;
 mod model;
 mod tls;
+mod window;
 
 pub use callers::{AdminConfig, KeyConfig, KeySecret, LedgerConfig, OrgConfig, Sync, TeamConfig};
 pub use check::HealthCheckConfig;
 pub use composed::{EscalateConfig, JudgeBy, JudgeConfig};
 pub use model::ModelConfig;
 pub use tls::{AcmeChallenge, AcmeConfig, ClientAuth, TlsConfig};
+pub use window::ConcurrencyConfig;
 
 /// A value and where it stands in the file.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -214,6 +216,12 @@ pub struct ProviderConfig {
     /// asked again once it can. Default: not.
     #[schemars(extend("x-example" = {"path": "/models", "every": "10s", "timeout": "2s"}))]
     pub health_check: Option<At<HealthCheckConfig>>,
+    /// Find out how many requests each credential may have under way at each model: `adaptive`, or
+    /// `{ from: 16, to: 1000 }`. Grows while the provider bears it; a 429 takes a third of it away. What
+    /// goes beyond goes to another credential or target, or waits in the model's `queue`, or is refused
+    /// (429). Default: no such limit.
+    #[schemars(extend("x-example" = "adaptive"))]
+    pub concurrency: Option<At<ConcurrencyConfig>>,
     /// How much per time, of all callers together.
     #[schemars(extend("x-example" = {"rpm": 3000}))]
     pub limits: Option<LimitsMap>,

@@ -15,11 +15,13 @@ mod ewma;
 mod registry;
 pub mod retry;
 mod times;
+mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 pub use allowance::Allowance;
+use bench::Picked;
 pub use bench::{Bench, Credentials, MOST_CREDENTIALS};
 pub use breaker::{Breaker, Passage, Sign, Standing};
 pub use cause::{BARRED_MS, Cause, LONGEST_WAIT_MS, MISSING_MS, Next, THROTTLED_MS};
@@ -29,6 +31,7 @@ pub use ewma::Ewma;
 pub use registry::{Health, MOST_KEPT};
 pub use retry::{RetryBudget, backoff_ms};
 pub use times::Times;
+pub use window::{Range, WIDEST, Window};
 
 /// How one target is: a provider and an upstream model, whatever plans name it.
 #[derive(Debug, Default)]
@@ -82,29 +85,35 @@ pub struct Lease {
     was_benched: bool,
     passage: Passage,
     begun_ms: u64,
+    /// The same, whatever the breaker has learned meanwhile.
+    asked_ms: u64,
     has_begun_to_answer: bool,
 }
 
 impl Lease {
     /// Begins an attempt. `despite` passes an open breaker; otherwise one that is due is taken as
-    /// the probe, and one that is open turns the attempt away.
+    /// the probe, and one that is open turns the attempt away. So do credentials that have no room.
     #[must_use]
     pub fn begin(live: &Arc<Live>, despite: bool, now_ms: u64) -> Option<Self> {
+        let Picked { credential, was_benched } = live.credentials.pick(now_ms)?;
         let breaker = &live.health.breaker;
         let passage = match breaker.standing(now_ms) {
             Standing::Closed { .. } => Passage::Closed,
             Standing::Due if breaker.probe(now_ms) => Passage::Probe,
             _ if despite => Passage::Despite,
-            _ => return None,
+            _ => {
+                live.credentials.give_back(credential);
+                return None;
+            }
         };
-        let picked = live.credentials.pick(now_ms);
         live.health.in_flight.fetch_add(1, Relaxed);
         Some(Self {
             live: Arc::clone(live),
-            credential: picked.unwrap_or_else(|(soonest, _)| soonest),
-            was_benched: picked.is_err(),
+            credential,
+            was_benched,
             passage,
             begun_ms: now_ms,
+            asked_ms: now_ms,
             has_begun_to_answer: false,
         })
     }
@@ -148,8 +157,12 @@ impl Lease {
     /// Ends it well.
     pub fn succeeded(mut self, now_ms: u64) {
         self.first_token(now_ms);
+        let credentials = &self.live.credentials;
         if self.was_benched {
-            self.live.credentials.get(self.credential).clear();
+            credentials.get(self.credential).clear();
+        }
+        if let Some(range) = credentials.windows() {
+            credentials.get(self.credential).window.succeeded(range, self.asked_ms);
         }
         self.end(Sign::Success, now_ms);
     }
@@ -167,8 +180,17 @@ impl Lease {
     /// believed up to five minutes. Says what may come next, as long as nothing of an answer has
     /// gone to the caller.
     pub fn failed(mut self, cause: Cause, retry_after_ms: Option<u64>, now_ms: u64) -> Next {
-        if let Some(wait_ms) = cause.bench_ms(retry_after_ms) {
-            let bench = self.live.credentials.get(self.credential);
+        let bench = self.live.credentials.get(self.credential);
+        let is_narrowed = cause == Cause::Throttled
+            && self
+                .live
+                .credentials
+                .windows()
+                .is_some_and(|range| bench.window.throttled(range, self.asked_ms, now_ms));
+        // A narrower window is what a 429 asks for, unless it names a time.
+        if let Some(wait_ms) = cause.bench_ms(retry_after_ms)
+            && !(is_narrowed && retry_after_ms.is_none())
+        {
             bench.until(now_ms.saturating_add(wait_ms));
         }
         self.end(cause.sign(), now_ms);
@@ -187,6 +209,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let health = &self.live.health;
         health.in_flight.fetch_sub(1, Relaxed);
+        self.live.credentials.give_back(self.credential);
         if self.passage == Passage::Probe {
             health.breaker.record(Sign::Neutral, Passage::Probe, self.begun_ms, self.begun_ms);
         }

@@ -74,7 +74,12 @@ impl Target {
     #[must_use]
     pub fn new(route: Arc<Route>, health: &Health) -> Self {
         let marks = route.provider.credential_marks();
-        let live = health.live(&route.provider.id, &route.upstream_model, &marks);
+        let live = health.live_within(
+            route.provider.windows,
+            &route.provider.id,
+            &route.upstream_model,
+            &marks,
+        );
         Self { route, live }
     }
 

@@ -9,7 +9,7 @@ use wire::reply::ErrorMark;
 
 use crate::directory::Holder;
 use crate::edits::EditPlan;
-use crate::health::{Causes, HealthCheck};
+use crate::health::{Causes, HealthCheck, Range};
 use crate::key;
 use crate::price::{ModelLimits, Overrides, Price, PriceBook};
 use crate::secret::Secret;
@@ -61,6 +61,8 @@ pub struct Provider {
     pub prices: Arc<Overrides>,
     /// How it is asked whether it is there, if it is.
     pub health_check: Option<HealthCheck>,
+    /// How wide the windows of its credentials may be, if they have any.
+    pub windows: Option<Range>,
     /// Its own limits and budgets, if it has any.
     pub holder: Option<Arc<Holder>>,
 }
@@ -102,6 +104,7 @@ impl Provider {
             region: None,
             prices: Arc::default(),
             health_check: None,
+            windows: None,
             holder: None,
         };
         Ok((bare, path))

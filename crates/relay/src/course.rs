@@ -128,6 +128,11 @@ impl Course {
     fn no_target(&self, now_ms: u64) -> Fault {
         let nothing = "No target can serve this now";
         let Some(way) = &self.way else { return Fault::new(Code::NoTarget, nothing) };
+        // Who is only short of room is as well as a limit that is used up.
+        let code = match self.tried.is_empty() && way.picker.is_short_of_room() {
+            true => Code::RateLimited,
+            false => Code::NoTarget,
+        };
         let skipped = way.picker.skipped().iter().map(|skipped| {
             let target = &way.plan.targets()[skipped.target];
             format!("{}: {}", target.name(), skipped.skip)
@@ -139,7 +144,7 @@ impl Course {
             false => format!("{nothing}: {}.", all.join("; ")),
         };
         let wait = way.picker.retry_after_ms(now_ms).unwrap_or(1000);
-        Fault::new(Code::NoTarget, message)
+        Fault::new(code, message)
             .header(http::header::RETRY_AFTER, wait.div_ceil(1000).max(1).into())
     }
 }

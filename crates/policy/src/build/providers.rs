@@ -155,6 +155,7 @@ impl Builder<'_> {
             region: file.region.clone().or_else(|| profile.region.clone()),
             prices: Arc::clone(&self.prices),
             health_check,
+            windows: self.windows(file.concurrency.as_ref()),
             holder,
         })
     }

@@ -8,7 +8,7 @@ use super::allowance::Allowance;
 use super::bench::{Bench, Credentials};
 use super::check::CheckState;
 use super::retry::RetryBudget;
-use super::{Live, TargetHealth};
+use super::{Live, Range, TargetHealth};
 
 /// Targets, credentials and budgets that are kept, each. Beyond them, those that no snapshot holds
 /// are forgotten; if all are held, the newcomers are not kept over a reload.
@@ -32,11 +32,23 @@ impl Health {
     /// tell them apart (never the credentials themselves), in the provider's order.
     #[must_use]
     pub fn live(&self, provider: &str, model: &str, credentials: &[impl AsRef<str>]) -> Arc<Live> {
+        self.live_within(None, provider, model, credentials)
+    }
+
+    /// The same where each credential has a window, and how wide that may be.
+    #[must_use]
+    pub fn live_within(
+        &self,
+        windows: Option<Range>,
+        provider: &str,
+        model: &str,
+        credentials: &[impl AsRef<str>],
+    ) -> Arc<Live> {
         let target = format!("{provider}\0{model}");
         let benches = credentials
             .iter()
             .map(|mark| self.benches.get(&format!("{target}\0{}", mark.as_ref())));
-        let credentials = Credentials::new(benches);
+        let credentials = Credentials::new(benches).within(windows);
         Arc::new(Live { health: self.targets.get(&target), credentials })
     }
 

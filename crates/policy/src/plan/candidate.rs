@@ -178,6 +178,11 @@ pub enum Skip {
         /// In milliseconds of the monotonic clock.
         until_ms: u64,
     },
+    /// No credential may have more requests in flight there.
+    Full {
+        /// How many there are.
+        in_flight: u32,
+    },
     /// So many requests are in flight there that others are preferred.
     Saturated {
         /// How many.
@@ -190,7 +195,9 @@ impl Skip {
     #[must_use]
     pub fn is_soft(self) -> bool {
         match self {
-            Self::OtherCase | Self::Region | Self::Tried | Self::TooSmall => false,
+            Self::OtherCase | Self::Region | Self::Tried | Self::TooSmall | Self::Full { .. } => {
+                false
+            }
             Self::Ejected { unreached, .. } | Self::Probing { unreached } => !unreached,
             Self::SlowStart { .. } | Self::Benched { .. } | Self::Saturated { .. } => true,
         }
@@ -207,6 +214,7 @@ impl Skip {
             | Self::TooSmall
             | Self::Probing { .. }
             | Self::SlowStart { .. }
+            | Self::Full { .. }
             | Self::Saturated { .. } => None,
         }
     }
@@ -224,6 +232,7 @@ impl fmt::Display for Skip {
             Self::Probing { .. } => f.write_str("a probe is under way"),
             Self::SlowStart { percent } => write!(f, "slow start at {percent} %"),
             Self::Benched { .. } => f.write_str("all credentials are benched"),
+            Self::Full { in_flight } => write!(f, "{in_flight} in flight, as many as it bears"),
             Self::Saturated { in_flight } => write!(f, "{in_flight} in flight already"),
         }
     }

@@ -72,6 +72,14 @@ impl Picker {
         &self.skipped
     }
 
+    /// Whether a target was passed over for nothing but want of room.
+    #[must_use]
+    pub fn is_short_of_room(&self) -> bool {
+        self.skipped
+            .iter()
+            .any(|skipped| matches!(skipped.skip, Skip::Full { .. } | Skip::Saturated { .. }))
+    }
+
     /// Candidates so far, without those set aside.
     #[must_use]
     pub fn attempts(&self) -> u32 {
@@ -168,12 +176,16 @@ impl Plan {
                     picker.repeats = 0;
                     return Some(Candidate { target: usize::from(target), why: choice.why, lease });
                 }
-                // Another request took the probe in between.
+                // Another request took the probe in between, or the last place.
                 None => {
                     let standing = live.health.breaker.standing(now_ms);
                     let unreached = standing == Standing::Probing { unreached: true };
+                    let skip = match live.credentials.are_full(now_ms) {
+                        true => Skip::Full { in_flight: live.health.in_flight() },
+                        false => Skip::Probing { unreached },
+                    };
                     picker.tried.clear(target);
-                    picker.skip(choice.leaf, target, Skip::Probing { unreached });
+                    picker.skip(choice.leaf, target, skip);
                 }
             }
         }

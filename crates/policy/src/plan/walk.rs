@@ -116,6 +116,9 @@ impl<'w, 'r> Walk<'w, 'r> {
             return Err(Skip::Benched { until_ms });
         }
         let in_flight = target.live.health.in_flight();
+        if target.live.credentials.are_full(self.now_ms) {
+            return Err(Skip::Full { in_flight });
+        }
         if heeds_room && leaf.spill_at.is_some_and(|spill_at| in_flight >= spill_at) {
             return Err(Skip::Saturated { in_flight });
         }

@@ -47,3 +47,4 @@ mod routing_properties;
 mod secrets;
 mod settings;
 mod units;
+mod windows;
