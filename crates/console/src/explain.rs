@@ -11,7 +11,7 @@ use http::HeaderMap;
 use policy::directory::{Chain, Kind};
 use policy::health::retry::MOST_ATTEMPTS;
 use policy::health::{Bench, Health, Live, Standing};
-use policy::plan::{Facts, LIKELY_OUTPUT, Target, metadata};
+use policy::plan::{Facts, LIKELY_OUTPUT, Skip, Target, metadata};
 use policy::scope::Operation;
 use policy::{Clocks, Plan, Route, Snapshot, UnknownModel};
 use schemars::JsonSchema;
@@ -253,6 +253,8 @@ pub struct PlannedTarget {
     pub model: String,
     /// Retries that the model has left at this moment.
     pub retries_left: u64,
+    /// Requests that wait for room at its targets; null where none waits.
+    pub queued: Option<usize>,
     /// The target.
     #[serde(flatten)]
     pub at: TargetView,
@@ -297,7 +299,8 @@ pub fn explain(
     let skipped = told.skipped.iter().map(|skipped| SkippedView {
         reason: skipped.skip.to_string(),
         until_ms: skipped.skip.until_ms().map(|until| now.unix(until)),
-        last_resort: skipped.skip.is_soft(),
+        last_resort: skipped.skip.is_soft()
+            && !(plan.queue().is_some() && matches!(skipped.skip, Skip::Saturated { .. })),
         at: view(&targets[skipped.target], health, now),
     });
     Ok(Explained {
@@ -332,6 +335,7 @@ pub fn targets(
         id: format!("{name}#{number}"),
         model: name.to_string(),
         retries_left: plan.budget().left(now.ms),
+        queued: plan.queue().map(|queue| queue.line.len()),
         at: view(target, health, now),
     });
     planned.collect()

@@ -191,6 +191,9 @@ fn write_json(text: &mut String, record: &Record) {
         let _ =
             write!(text, r#","events":{},"first_event_ms":{}"#, record.events, first.as_millis());
     }
+    if !record.queued.is_zero() {
+        let _ = write!(text, r#","queued_ms":{}"#, record.queued.as_millis());
+    }
     let (total, overhead) = (record.total.as_millis(), record.overhead.as_micros());
     let _ = writeln!(text, r#","total_ms":{total},"overhead_us":{overhead}}}"#);
 }
@@ -208,6 +211,9 @@ fn write_text(text: &mut String, record: &Record) {
         }
     }
     let _ = write!(text, "  {} in {:?}", record.outcome.word(), rounded(record.total));
+    if !record.queued.is_zero() {
+        let _ = write!(text, ", queued {:?}", rounded(record.queued));
+    }
     if let Some(first) = record.first_event.filter(|_| record.stream) {
         let _ = write!(text, ", first event {:?}", rounded(first));
     }

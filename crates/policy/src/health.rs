@@ -22,6 +22,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 pub use allowance::Allowance;
 use bench::Picked;
+
+use crate::queue::Bell;
+
 pub use bench::{Bench, Credentials, MOST_CREDENTIALS};
 pub use breaker::{Breaker, Passage, Sign, Standing};
 pub use cause::{BARRED_MS, Cause, LONGEST_WAIT_MS, MISSING_MS, Next, THROTTLED_MS};
@@ -73,6 +76,8 @@ pub struct Live {
     pub health: Arc<TargetHealth>,
     /// Whose turn it is.
     pub credentials: Credentials,
+    /// Tells those who wait that something is free at the provider.
+    pub bell: Arc<Bell>,
 }
 
 /// One attempt at a target, while it lasts. Dropped without a word it says nothing of the target:
@@ -122,6 +127,12 @@ impl Lease {
     #[must_use]
     pub fn credential(&self) -> usize {
         self.credential
+    }
+
+    /// What to ring once all is given back that the attempt held, if anybody hears it.
+    #[must_use]
+    pub fn bell(&self) -> Option<Arc<Bell>> {
+        self.live.bell.is_heard().then(|| Arc::clone(&self.live.bell))
     }
 
     /// Whether this attempt decides if the target comes back.

@@ -21,6 +21,7 @@ pub mod plan;
 pub mod price;
 mod problem;
 mod provider;
+pub mod queue;
 pub mod rules;
 pub mod scope;
 mod secret;

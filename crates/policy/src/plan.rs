@@ -28,6 +28,7 @@ use std::sync::Arc;
 use crate::health::retry::LONGEST_HELD_MS;
 use crate::health::{Health, Live, RetryBudget, backoff_ms};
 use crate::money::{Currency, Exchange};
+use crate::queue::{Queue, Waiting};
 use crate::snapshot::Route;
 
 use beside::SideBySide;
@@ -59,6 +60,8 @@ pub struct Plan {
     /// What prices are compared in: the currency of the first target that has one.
     currency: Option<Currency>,
     exchange: Arc<Exchange>,
+    /// Where requests wait for room, if they do.
+    queue: Option<Queue>,
 }
 
 /// One place where a model can be served.
@@ -125,6 +128,7 @@ impl Plan {
             composed: None,
             retries: 0,
             exchange,
+            queue: None,
         }
     }
 
@@ -133,6 +137,15 @@ impl Plan {
         let hedges = |beside| SideBySide { beside, hedges: health.hedges(&self.model) };
         self.beside = beside.map(hedges);
         self.retries = retries;
+        self
+    }
+
+    /// The same where requests wait for room, so long and so many.
+    pub(crate) fn lined_up(mut self, waiting: Option<Waiting>, health: &Health) -> Self {
+        self.queue = waiting.map(|waiting| Queue { waiting, line: health.line(&self.model) });
+        if let Some(queue) = &self.queue {
+            self.targets.iter().for_each(|target| target.live.bell.add(&queue.line));
+        }
         self
     }
 
@@ -151,8 +164,10 @@ impl Plan {
             composed: self.composed.as_ref().map(|it| Arc::new(it.known_by(health))),
             retries: self.retries,
             exchange: Arc::clone(&self.exchange),
+            queue: None,
         }
         .asking(self.beside(), self.retries, health)
+        .lined_up(self.queue.as_ref().map(|queue| queue.waiting), health)
     }
 
     /// The name that clients ask for, or the wildcard that fits it.
@@ -186,6 +201,12 @@ impl Plan {
     #[must_use]
     pub fn budget(&self) -> &RetryBudget {
         &self.budget
+    }
+
+    /// Where requests wait that find no room, if they do.
+    #[must_use]
+    pub fn queue(&self) -> Option<&Queue> {
+        self.queue.as_ref()
     }
 
     /// What it looks at in a request that has to be worked out first.

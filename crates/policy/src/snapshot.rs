@@ -19,6 +19,7 @@ use crate::names::{Pattern, UnknownModel, nearest};
 use crate::plan::{Beside, Draft, Plan, Spot};
 use crate::price::{ModelLimits, Price};
 use crate::provider::{Clocks, Provider};
+use crate::queue::Waiting;
 use crate::rules::Rule;
 use crate::tls::Tls;
 
@@ -243,6 +244,7 @@ pub(crate) struct Planned {
     pub(crate) exchange: Arc<Exchange>,
     pub(crate) beside: Option<Beside>,
     pub(crate) retries: u32,
+    pub(crate) waiting: Option<Waiting>,
 }
 
 /// What of a model applies to one of its targets.
@@ -268,7 +270,7 @@ impl Planned {
             Some(Arc::new(finish(route.held_by(way.holder.as_ref()))))
         };
         let plan = self.draft.plan(name, route, &self.exchange, health)?;
-        Some(plan.asking(self.beside, self.retries, health))
+        Some(plan.asking(self.beside, self.retries, health).lined_up(self.waiting, health))
     }
 }
 

@@ -20,7 +20,8 @@ const DEFAULT_METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, P
 /// Response headers a page may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "x-request-id, x-upstream-request-id, x-magpie-provider, x-magpie-target, x-magpie-attempts, \
-     x-magpie-overhead-us, retry-after, x-ratelimit-limit-requests, x-ratelimit-limit-tokens, \
+     x-magpie-overhead-us, x-magpie-queued-ms, retry-after, x-ratelimit-limit-requests, \
+     x-ratelimit-limit-tokens, \
      x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, \
      x-ratelimit-reset-tokens, openai-processing-ms",
 );

@@ -299,6 +299,13 @@ impl Admission {
         exchange.convert(money, currency).map(|money| money.nanos)
     }
 
+    /// The same, of a request that came at `began` and waited since.
+    pub(crate) fn since(self, began: Moment) -> Self {
+        let mut admission = self;
+        admission.at = began;
+        admission
+    }
+
     /// Whether it holds nothing.
     pub(crate) fn is_empty(&self) -> bool {
         self.taken.is_empty() && self.reserved.is_empty()
@@ -432,8 +439,9 @@ fn unpriced_model(route: &Route, bound: &Bound, whose: &str) -> Fault {
 }
 
 /// Whole seconds, rounded up, as the header has them.
-fn retry_after(fault: Fault, wait: Duration) -> Fault {
+pub(crate) fn retry_after(fault: Fault, wait: Duration) -> Fault {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    let fault = Fault { after: Some(wait), ..fault };
     fault.header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
 }
 

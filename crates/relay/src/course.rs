@@ -8,15 +8,17 @@ use http::HeaderMap;
 use policy::Plan;
 use policy::health::Next;
 use policy::plan::{Candidate, Composed, Failed, Picker};
+use policy::queue::Queue;
 use tokio::time::{Instant, sleep};
 
-use crate::admit::Refusal;
+use crate::admit::{Refusal, retry_after};
 use crate::begin::{Incoming, Unanswered};
 use crate::beside::SideBySide;
 use crate::facts::Looked;
 use crate::fault::{Code, Fault};
 use crate::intake::Operation;
 use crate::prepare::{Ask, Wish, unknown_model};
+use crate::queue::{self, Place};
 use crate::record::milliseconds;
 use crate::serve::Context;
 
@@ -35,6 +37,10 @@ pub(crate) struct Course {
     rounds: u32,
     /// What each target said that was asked, in words.
     tried: Vec<String>,
+    /// Its place among those who wait for room, once it waits.
+    place: Option<Place>,
+    /// Whether it was refused for nothing but want of room.
+    is_short: bool,
 }
 
 /// A plan, and how far it was followed.
@@ -119,6 +125,22 @@ impl Course {
         self.instead.is_none() && self.given.is_none()
     }
 
+    /// The plan and its queue, if the request was refused for nothing but want of room and there is
+    /// one; and its place there, if it waits already.
+    pub(crate) fn may_wait(&mut self) -> Option<(&Plan, &Queue, Option<Place>)> {
+        let is_short = std::mem::take(&mut self.is_short);
+        let plan = &*self.way.as_ref()?.plan;
+        Some((plan, plan.queue().filter(|_| is_short)?, self.place.take()))
+    }
+
+    /// Has the turn: the targets are looked at anew.
+    pub(crate) fn turn(&mut self, place: Place, random: u64) {
+        self.place = Some(place);
+        if let Some(way) = &mut self.way {
+            way.picker = Picker::new(random);
+        }
+    }
+
     /// Notes what became of a target.
     pub(crate) fn note(&mut self, words: String) {
         self.tried.push(words);
@@ -144,8 +166,7 @@ impl Course {
             false => format!("{nothing}: {}.", all.join("; ")),
         };
         let wait = way.picker.retry_after_ms(now_ms).unwrap_or(1000);
-        Fault::new(code, message)
-            .header(http::header::RETRY_AFTER, wait.div_ceil(1000).max(1).into())
+        retry_after(Fault::new(code, message), Duration::from_millis(wait))
     }
 }
 
@@ -161,6 +182,7 @@ impl Context {
         let mut wish = Wish::read(incoming.body, operation)?;
         let mut checked = false;
         let mut refused = None;
+        course.is_short = false;
         loop {
             let model = course.instead.as_deref().unwrap_or(&wish.named).to_owned();
             self.settlement.note(|record| record.model = model.chars().take(LOGGED_NAME).collect());
@@ -178,7 +200,17 @@ impl Context {
                 self.caller.check_model(&model)?;
                 return Ok(Step::Composed(Arc::clone(composed)));
             }
+            if course.place.is_none()
+                && course.tried.is_empty()
+                && way.plan.queue().is_some_and(|queue| !queue.line.is_empty())
+            {
+                self.caller.check_model(&model)?;
+                course.is_short = true;
+                return Err(queue::behind_others(&model));
+            }
             let Some(candidate) = self.candidate(way, headers, operation) else {
+                let is_short = refused.is_some() || way.picker.is_short_of_room();
+                course.is_short = is_short && course.tried.is_empty();
                 return Err(refused.unwrap_or_else(|| course.no_target(self.settlement.now_ms())));
             };
             let clocks = way.plan.targets()[candidate.target].route.clocks;
@@ -188,7 +220,12 @@ impl Context {
                 continue;
             }
             match self.admit_to(&wish, &model, way, candidate) {
-                Ok(ask) => return Ok(Step::Ask(ask)),
+                Ok(ask) => {
+                    if let Some(place) = course.place.take() {
+                        place.admitted();
+                    }
+                    return Ok(Step::Ask(ask));
+                }
                 Err(Refusal::Fault(fault)) => return Err(fault),
                 Err(Refusal::Target(fault)) => {
                     way.picker.set_aside();
@@ -212,6 +249,10 @@ impl Context {
     ) -> Option<Ask> {
         let (headers, operation) = (&incoming.parts.headers, incoming.endpoint.operation);
         let way = course.way.as_mut().filter(|way| way.plan.may_ask_beside())?;
+        // What is free is for those who wait.
+        if way.plan.queue().is_some_and(|queue| !queue.line.is_empty()) {
+            return None;
+        }
         let mut wish = Wish::read(incoming.body, operation).ok()?;
         wish.check().ok()?;
         let model = course.instead.as_deref().unwrap_or(&wish.named).to_owned();

@@ -65,6 +65,7 @@ impl<U: Upstream> Relay<U> {
             let ask = match context.admitted(incoming, course) {
                 Ok(Step::Ask(ask)) => ask,
                 Ok(Step::Composed(composed)) => return Err(Unserved::Composed(composed)),
+                Err(fault) if context.waits(course, &fault).await => continue,
                 // A provider's own words say more than that there is no other.
                 Err(fault) => {
                     if course.again(last.as_ref(), true, context).await {

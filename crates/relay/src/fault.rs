@@ -1,5 +1,7 @@
 //! What can go wrong, in one table: status, who is to blame, and words that help.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use wire::dialects::openai_chat::ErrorBody;
 
@@ -12,6 +14,8 @@ pub struct Fault {
     pub message: String,
     /// The field at fault.
     pub param: Option<String>,
+    /// After what time it may be no fault any more, as far as that is known.
+    pub after: Option<Duration>,
     /// A header to answer with, such as `Allow`.
     pub header: Option<Box<(HeaderName, HeaderValue)>>,
 }
@@ -240,7 +244,7 @@ impl Language {
 impl Fault {
     /// A fault with its message.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), param: None, header: None }
+        Self { code, message: message.into(), param: None, after: None, header: None }
     }
 
     /// Names the field at fault.

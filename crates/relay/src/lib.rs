@@ -31,6 +31,7 @@ mod other;
 mod pass;
 mod ports;
 mod prepare;
+mod queue;
 mod record;
 mod reply;
 mod request_id;

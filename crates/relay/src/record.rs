@@ -136,6 +136,8 @@ pub struct Record {
     pub total: Duration,
     /// The part of it that was Magpie's own, up to the head of the response.
     pub overhead: Duration,
+    /// The part of it that was spent in the queue of the model.
+    pub queued: Duration,
 }
 
 /// Milliseconds from 1970 to a time.
@@ -178,6 +180,7 @@ impl Record {
             first_event: None,
             total: Duration::ZERO,
             overhead: Duration::ZERO,
+            queued: Duration::ZERO,
         }
     }
 
@@ -188,6 +191,7 @@ impl Record {
             stream: self.stream,
             caller: self.caller.clone(),
             overhead: self.overhead,
+            queued: self.queued,
             ..Self::new(self.id, self.operation, self.at)
         }
     }

@@ -30,6 +30,7 @@ use crate::latch::Latch;
 use crate::models;
 use crate::ports::{BoxError, Call, Outgoing, Recorder, Unrecorded, Upstream};
 use crate::prepare;
+use crate::queue;
 use crate::record::Outcome;
 use crate::reply::ReplyBody;
 use crate::request_id::RequestId;
@@ -72,6 +73,8 @@ pub(crate) struct Context {
     pub(crate) asked: Instant,
     /// For how long providers were waited for that did not answer.
     pub(crate) waited: Duration,
+    /// For how long it has waited for room.
+    pub(crate) queued: Duration,
     /// Random bits, for plans.
     pub(crate) random: u64,
 }
@@ -131,6 +134,7 @@ impl<U: Upstream> Relay<U> {
             now,
             asked: start,
             waited: Duration::ZERO,
+            queued: Duration::ZERO,
             random: id.random(),
         };
         let answer = match endpoint.and_then(|endpoint| {
@@ -148,6 +152,7 @@ impl<U: Upstream> Relay<U> {
         }
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id.to_header());
+        queue::stamp(context.queued, headers);
         admit::stamp(&context.caller, headers, context.now);
         response
     }
@@ -251,9 +256,13 @@ impl Context {
     ) -> Result<(), Refusal> {
         self.caller.check_model(model).map_err(Refusal::Fault)?;
         self.settlement.release();
+        let now = match self.queued {
+            Duration::ZERO => self.now,
+            _ => self.now.plus(self.start.elapsed()),
+        };
         let (snapshot, is_beside) = (&self.snapshot, self.settlement.is_beside());
-        let admission = admit(&self.caller, model, route, bound, snapshot, self.now, is_beside)?;
-        self.settlement.hold(admission);
+        let admission = admit(&self.caller, model, route, bound, snapshot, now, is_beside)?;
+        self.settlement.hold(admission.since(self.now));
         Ok(())
     }
 

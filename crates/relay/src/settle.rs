@@ -6,11 +6,13 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use policy::Route;
 use policy::health::{Cause, Lease};
 use policy::plan::Failed;
+use policy::queue::Bell;
 use policy::scope::Operation;
 use tokio::time::Instant;
 
@@ -29,6 +31,8 @@ pub struct Settlement {
     admission: Option<Box<Admission>>,
     /// The attempt under way, as its target's health sees it.
     lease: Option<Lease>,
+    /// What to ring once lease and admission are given back.
+    bell: Option<Arc<Bell>>,
     recorded: bool,
     /// The record waits until it is known whether it is the request's last.
     keeps: bool,
@@ -60,6 +64,7 @@ impl Settlement {
             failed: None,
             admission: None,
             lease: None,
+            bell: None,
             recorded: false,
             keeps: false,
             kept: None,
@@ -83,6 +88,7 @@ impl Settlement {
             failed: None,
             admission: None,
             lease: None,
+            bell: None,
             recorded: false,
             keeps: false,
             kept: None,
@@ -163,6 +169,7 @@ impl Settlement {
             failed: self.failed.take(),
             admission: self.admission.take(),
             lease: self.lease.take(),
+            bell: self.bell.take(),
             recorded: false,
             kept: self.kept.take(),
             made: self.made.take(),
@@ -197,6 +204,7 @@ impl Settlement {
 
     /// Keeps the place of the attempt at its target, to its end.
     pub(crate) fn lend(&mut self, lease: Lease) {
+        self.bell = lease.bell();
         self.lease = Some(lease);
     }
 
@@ -257,7 +265,15 @@ impl Settlement {
         self.failed = Some(failed);
         record.asked = false;
         record.usage = None;
+        self.ring();
         Some(Failed { next, took_ms })
+    }
+
+    /// Tells those who wait that what the attempt held is free.
+    fn ring(&mut self) {
+        if let Some(bell) = self.bell.take() {
+            bell.ring();
+        }
     }
 
     /// How many providers were asked.
@@ -306,6 +322,7 @@ impl Settlement {
         if let Some(admission) = self.admission.take() {
             record.alerts.extend(admission.settle(&used, record.total));
         }
+        self.ring();
         self.put(record);
     }
 

@@ -1,12 +1,13 @@
 //! A provider that bears so many requests at once and no more, and remembers what came.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::harness::PATIENCE;
 use crate::raw::{Peer, RawUpstream};
 
 /// How many requests it bears by default: all.
@@ -20,6 +21,7 @@ pub(crate) struct Busy {
 
 struct State {
     takes: Duration,
+    is_held: AtomicBool,
     bears: AtomicUsize,
     at_work: AtomicUsize,
     most: AtomicUsize,
@@ -33,6 +35,7 @@ impl Busy {
     pub(crate) fn start(takes: Duration) -> Self {
         let state = Arc::new(State {
             takes,
+            is_held: AtomicBool::new(false),
             bears: AtomicUsize::new(ALL),
             at_work: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
@@ -49,13 +52,28 @@ impl Busy {
         self.state.bears.store(count, SeqCst);
     }
 
+    /// Answers nothing any more, or what it has to do now.
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.state.is_held.store(is_held, SeqCst);
+    }
+
     pub(crate) fn base_url(&self) -> String {
         self.upstream.base_url()
+    }
+
+    /// The most that it had to do at once.
+    pub(crate) fn most(&self) -> usize {
+        self.state.most.load(SeqCst)
     }
 
     /// How many it has throttled.
     pub(crate) fn throttled(&self) -> usize {
         self.state.throttled.load(SeqCst)
+    }
+
+    /// The `user` of each request that it has taken on, in their order.
+    pub(crate) fn users(&self) -> Vec<String> {
+        self.state.users.lock().unwrap().clone()
     }
 }
 
@@ -74,6 +92,10 @@ impl State {
         let user = body["user"].as_str().unwrap_or_default().to_owned();
         self.users.lock().unwrap().push(user);
         thread::sleep(self.takes);
+        let start = Instant::now();
+        while self.is_held.load(SeqCst) && start.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(1));
+        }
         self.at_work.fetch_sub(1, SeqCst);
         let message = json!({ "role": "assistant", "content": "done" });
         let choices = json!([{ "index": 0, "message": message, "finish_reason": "stop" }]);

@@ -47,6 +47,7 @@ mod outages;
 mod pages;
 mod plans;
 mod pool;
+mod queues;
 mod raw;
 mod reload;
 mod secrets;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::composed::is_composed;
 use super::{Builder, callers};
@@ -15,7 +16,17 @@ use crate::names::{Pattern, nearest};
 use crate::plan::{Beside, Draft, Plan, Spot};
 use crate::problem::Place;
 use crate::provider::Provider;
+use crate::queue::{QueueConfig, Waiting};
 use crate::snapshot::{Planned, Route, Way, Wildcard};
+use crate::units;
+
+/// How long a request waits for room, if nothing is said.
+const WAIT: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// How many wait, if nothing is said.
+const MOST_WAITING: usize = 200;
+/// How many may. Each holds its body and its connection.
+const MOST_WAITING_EVER: usize = 10_000;
 
 #[derive(Default)]
 pub(super) struct Models {
@@ -66,6 +77,7 @@ impl Builder<'_> {
                 exchange: Arc::clone(&exchange),
                 beside,
                 retries: self.retries(&written.value),
+                waiting: self.waiting(written.value.queue.as_ref()),
             };
             self.place(model, written.place, &mut models, health);
         }
@@ -73,6 +85,24 @@ impl Builder<'_> {
         let default = models.exact.get("default").map(|plan| Arc::clone(plan.first_route()));
         models.default = default.or_else(|| default_route(providers));
         models
+    }
+
+    /// How long and how many requests wait for a model, if they do.
+    fn waiting(&mut self, written: Option<&At<QueueConfig>>) -> Option<Waiting> {
+        let At { value: config, place } = written?;
+        let wait = match &config.wait {
+            Some(text) => self.or(*place, units::duration(text), WAIT),
+            None => WAIT,
+        };
+        let most = config.most.unwrap_or(MOST_WAITING);
+        if wait > LONGEST_WAIT {
+            self.problem(*place, "a request waits at most 10m", "write for example 10s");
+        }
+        if !(1..=MOST_WAITING_EVER).contains(&most) {
+            let message = format!("1 to {MOST_WAITING_EVER} requests may wait");
+            self.problem(*place, message, "write for example most: 200");
+        }
+        Some(Waiting { wait, most })
     }
 
     /// Puts a model among the exact names or the wildcards.

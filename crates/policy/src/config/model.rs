@@ -11,6 +11,7 @@ use super::{At, EscalateConfig, JudgeConfig};
 use crate::budget::Budgets;
 use crate::limit::LimitsMap;
 use crate::plan::{Affinity, By, CaseConfig, HedgeConfig, Parts, PlanConfig, Sticky};
+use crate::queue::QueueConfig;
 
 /// A model: where a public name goes. The short form is the target alone.
 #[derive(Debug, Clone, Default, PartialEq, JsonSchema)]
@@ -40,6 +41,8 @@ pub struct ModelConfig {
     pub limits: Option<LimitsMap>,
     /// How much money per period, of all callers together.
     pub budget: Option<Budgets>,
+    /// Whether requests wait for room, and how long.
+    pub queue: Option<At<QueueConfig>>,
 }
 
 /// The long form of a model.
@@ -139,6 +142,11 @@ struct LongModel {
     /// How much money per period, of all callers together.
     #[schemars(extend("x-example" = "$100/month"))]
     budget: Option<Budgets>,
+    /// Let requests wait where no target has room for them, instead of refusing them: how long, or a
+    /// mapping. Teams take turns, and so do keys without a team; `priority` of a key, user, team or
+    /// organisation says who goes first. Default: they do not wait.
+    #[schemars(extend("x-example" = {"wait": "10s", "most": 200}))]
+    queue: Option<At<QueueConfig>>,
 }
 
 impl<'de> Deserialize<'de> for ModelConfig {
@@ -198,6 +206,7 @@ impl<'de> Visitor<'de> for EitherForm {
             timeouts: long.timeouts,
             limits: long.limits,
             budget: long.budget,
+            queue: long.queue,
         })
     }
 }

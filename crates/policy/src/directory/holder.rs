@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use super::{Metadata, TermsConfig};
 use crate::budget::Account;
 use crate::limit::Counter;
+use crate::queue::Priority;
 use crate::scope::Scope;
 
 /// What a holder is.
@@ -85,6 +86,8 @@ pub struct Terms {
     pub counters: Vec<Arc<Counter>>,
     /// How much money.
     pub accounts: Vec<Arc<Account>>,
+    /// How urgent its requests are, if that is said.
+    pub priority: Option<Priority>,
     /// The owner's notes.
     pub metadata: Metadata,
     /// The user, team and organisation above.
@@ -132,6 +135,7 @@ impl Holder {
             scope: config.scope(),
             counters: counters.collect(),
             accounts: accounts.collect(),
+            priority: config.priority,
             metadata: config.metadata.clone(),
             above,
         };
@@ -173,6 +177,7 @@ impl Holder {
             disabled: mine.disabled,
             not_after_ms: mine.not_after_ms,
             scope: mine.scope.clone(),
+            priority: mine.priority,
             metadata: mine.metadata.clone(),
             above: mine.above.clone(),
         }));
@@ -237,6 +242,23 @@ impl Chain {
     #[must_use]
     pub fn level(&self, kind: Kind) -> Option<&Level> {
         self.levels[kind as usize].as_ref()
+    }
+
+    /// How urgent its requests are: what the nearest says.
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        self.levels().find_map(|level| level.terms.priority).unwrap_or_default()
+    }
+
+    /// For whom it takes turns with others: the team, else the key, else the user; an empty name
+    /// for nobody who is known.
+    #[must_use]
+    pub fn tenant(&self) -> Arc<str> {
+        let known = [Kind::Team, Kind::Key, Kind::User].into_iter().find_map(|kind| {
+            let id = self.id(kind)?;
+            Some(format!("{} {id}", kind.word()).into())
+        });
+        known.unwrap_or_default()
     }
 
     /// The id of the one of a kind.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::Budgets;
 use crate::limit::LimitsMap;
+use crate::queue::Priority;
 use crate::scope::{Glob, Network, Operations, Scope};
 
 /// Entries of `metadata`.
@@ -51,6 +52,11 @@ pub struct TermsConfig {
     #[schemars(extend("x-example" = "¥50/day"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budgets>,
+    /// Who goes first where requests for a model wait in its `queue`: `high`, `normal` or `low`. What a
+    /// key does not say comes from its user, then its team, then its organisation. Default `normal`.
+    #[schemars(extend("x-example" = "normal"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
     /// Your own notes, such as a cost centre. At most 32 entries of 256 bytes.
     #[schemars(extend("x-example" = {"cost_center": "4711"}))]
     #[serde(skip_serializing_if = "Metadata::is_empty")]

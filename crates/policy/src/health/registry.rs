@@ -9,6 +9,7 @@ use super::bench::{Bench, Credentials};
 use super::check::CheckState;
 use super::retry::RetryBudget;
 use super::{Live, Range, TargetHealth};
+use crate::queue::{Bell, Line};
 
 /// Targets, credentials and budgets that are kept, each. Beyond them, those that no snapshot holds
 /// are forgotten; if all are held, the newcomers are not kept over a reload.
@@ -25,6 +26,10 @@ pub struct Health {
     benches: Kept<Bench>,
     budgets: Kept<RetryBudget>,
     hedges: Kept<Allowance>,
+    /// By provider.
+    bells: Kept<Bell>,
+    /// By model.
+    lines: Kept<Line>,
 }
 
 impl Health {
@@ -49,7 +54,8 @@ impl Health {
             .iter()
             .map(|mark| self.benches.get(&format!("{target}\0{}", mark.as_ref())));
         let credentials = Credentials::new(benches).within(windows);
-        Arc::new(Live { health: self.targets.get(&target), credentials })
+        let bell = self.bells.get(provider);
+        Arc::new(Live { health: self.targets.get(&target), credentials, bell })
     }
 
     /// The retry budget of a model.
@@ -62,6 +68,11 @@ impl Health {
     #[must_use]
     pub fn hedges(&self, model: &str) -> Arc<Allowance> {
         self.hedges.get(model)
+    }
+
+    /// Who waits for a model.
+    pub(crate) fn line(&self, model: &str) -> Arc<Line> {
+        self.lines.get(model)
     }
 
     /// How many targets are known.

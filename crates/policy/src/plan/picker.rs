@@ -18,6 +18,7 @@ pub struct Picker {
     /// Those among them that are asked if there is nothing better: for want of room, and for want
     /// of health.
     crowded: Bits,
+    saturated: Bits,
     unwell: Bits,
     /// Targets that were asked.
     pub(super) tried: Bits,
@@ -53,6 +54,7 @@ impl Picker {
             random,
             closed: Bits::default(),
             crowded: Bits::default(),
+            saturated: Bits::default(),
             unwell: Bits::default(),
             tried: Bits::default(),
             skipped: Vec::new(),
@@ -114,7 +116,8 @@ impl Picker {
     pub(super) fn skip(&mut self, leaf: u16, target: u16, skip: Skip) {
         self.closed.set(leaf);
         match skip {
-            Skip::SlowStart { .. } | Skip::Saturated { .. } => self.crowded.set(leaf),
+            Skip::SlowStart { .. } => self.crowded.set(leaf),
+            Skip::Saturated { .. } => self.saturated.set(leaf),
             skip if skip.is_soft() => self.unwell.set(leaf),
             _ => {}
         }
@@ -123,13 +126,19 @@ impl Picker {
 
     /// Nothing was found: opens what was passed over for want of room, and then for want of health.
     /// Says whether there is any. What is not well is asked only if nothing else was: whoever got a
-    /// candidate before has had the better ones.
-    fn resort(&mut self) -> bool {
+    /// candidate before has had the better ones. Where requests can wait for room, they wait for their first.
+    fn resort(&mut self, can_wait: bool) -> bool {
+        let can_wait = can_wait && self.attempts == 0;
         if self.resort == Resort::Better {
             self.resort = Resort::Crowded;
-            if self.closed.remove(&mut self.crowded) {
+            let crowded = self.closed.remove(&mut self.crowded);
+            let saturated = !can_wait && self.closed.remove(&mut self.saturated);
+            if crowded || saturated {
                 return true;
             }
+        }
+        if can_wait && self.is_short_of_room() {
+            return false;
         }
         if self.resort == Resort::Crowded && self.attempts == 0 {
             self.resort = Resort::Unwell;
@@ -162,7 +171,7 @@ impl Plan {
         }
         loop {
             let Some(choice) = self.choose(picker, facts, now_ms, false) else {
-                if picker.resort() {
+                if picker.resort(self.queue.is_some()) {
                     continue;
                 }
                 return None;
@@ -233,7 +242,7 @@ impl Plan {
                 let target = self.shape.leaves[usize::from(choice.leaf)].target;
                 picker.attempts += 1;
                 candidates.push((usize::from(target), choice.why));
-            } else if !picker.resort() {
+            } else if !picker.resort(self.queue.is_some()) {
                 return Explanation { candidates, skipped: picker.skipped };
             }
         }

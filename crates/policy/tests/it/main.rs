@@ -40,6 +40,7 @@ mod plans_simulated;
 mod plans_written;
 mod provider_problems;
 mod providers;
+mod queues;
 mod references;
 mod retries;
 mod routing;
