@@ -78,7 +78,7 @@ fn the_examples_of_the_routing_guides_are_good_and_the_same_in_both_languages() 
     let (english, chinese) = (blocks("guide/routing.md"), blocks("zh/guide/routing.md"));
     for block in english.iter().chain(&chinese) {
         let keys = ["DASHSCOPE_API_KEY", "ZHIPUAI_API_KEY", "DEEPSEEK_A", "DEEPSEEK_B"];
-        let all = keys.iter().chain(&["MOONSHOT_API_KEY"]);
+        let all = keys.iter().chain(&["MOONSHOT_API_KEY", "DEEPSEEK_API_KEY"]);
         let setup = all.fold(Setup::file(block), |setup, name| {
             setup.env(name, &format!("{PROVIDER_KEY}-{name}"))
         });
