@@ -2,7 +2,8 @@
 //! can be replaced, and no client sees it.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +16,7 @@ use wire::reply::glance;
 use wire::sse::{Framer, events};
 
 use crate::attempt::Ended;
-use crate::gather::{FRAME, gather};
+use crate::gather::FRAME;
 use crate::ports::{Failure, FailureKind};
 
 /// What a stream begins with.
@@ -44,18 +45,14 @@ where
     let until = asked + Duration::from_millis(SLOW_FAILURE_MS);
     let reading = poll_fn(|cx| {
         loop {
-            let gathered = gather(body, cx);
-            if gathered.data.is_empty() && gathered.end.is_none() {
-                return Poll::Pending;
-            }
-            match (held.look(&gathered.data, provider), gathered.end) {
-                (Some(begun), _) => return Poll::Ready(Ok(begun)),
-                (None, None) => {}
-                (None, Some(Err(failure))) => return Poll::Ready(Err(failure)),
-                (None, Some(Ok(()))) => {
-                    let detail = "the stream ended before it said anything";
-                    return Poll::Ready(Err(Failure::new(FailureKind::Cut, detail)));
-                }
+            // One frame at a time: what comes behind the first words, also an end, is left there.
+            let Some(frame) = ready!(Pin::new(&mut *body).poll_frame(cx)) else {
+                let detail = "the stream ended before it said anything";
+                return Poll::Ready(Err(Failure::new(FailureKind::Cut, detail)));
+            };
+            let data = frame?.into_data().unwrap_or_default();
+            if let Some(begun) = held.look(&data, provider) {
+                return Poll::Ready(Ok(begun));
             }
         }
     });

@@ -117,6 +117,16 @@ async fn nothing_is_repeated_once_a_word_was_said() {
     assert_eq!(world.upstream.calls().len(), 1);
 }
 
+#[tokio::test]
+async fn a_failure_that_comes_with_the_first_words_is_no_normal_end() {
+    for said in [[&chunk("hel"), FINISH].concat(), chunk("hel")] {
+        let world = World::of(THREE, [Reply::stream().data(said).fail(FailureKind::Cut)]);
+        let (_, text) = world.chat(ASK_STREAM).await;
+        assert_eq!(last_error(&text)["code"], "provider_truncated");
+        assert_eq!(world.record().outcome, Outcome::Truncated);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_held_back_comes_whole_and_is_held_for_ten_seconds_at_most() {
     let slow =
