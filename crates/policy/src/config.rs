@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
-use providers::{Auth, Cause, Edits, ErrorRule, Headers, Http, StreamUsage, Timeouts};
+use providers::{Auth, Cause, Edits, ErrorRule, Headers, Http, Prefill, StreamUsage, Timeouts};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 
@@ -202,6 +202,10 @@ pub struct ProviderConfig {
     /// Whether its streams may be asked for token counts: `on_request` or `never_ask`.
     #[schemars(extend("x-example" = "on_request"))]
     pub stream_usage: Option<StreamUsage>,
+    /// How it is given the beginning of an answer to go on with, in place of what the profile says:
+    /// as the last message, of the role `assistant`, with these marks.
+    #[schemars(extend("x-example" = {"message": {"partial": true}}))]
+    pub prefill: Option<At<Prefill>>,
     /// Places in a reply of status 200 that make it an error, in place of the profile's.
     #[schemars(extend("x-example" = [{"path": "error_code"}]))]
     pub errors: Option<Vec<ErrorRule>>,

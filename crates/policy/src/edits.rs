@@ -1,5 +1,7 @@
 //! Edits to request bodies, compiled once: names and JSON text.
 
+use std::collections::BTreeMap;
+
 use providers::Edits;
 
 /// The declared edits of one route, ready to be spliced in.
@@ -27,22 +29,27 @@ pub enum Sent<'p> {
 }
 
 /// Members that edits may not touch: Magpie itself decides them, or there is no request without.
-const RESERVED: [&str; 4] = ["model", "stream", "stream_options", "messages"];
+pub(crate) const RESERVED: [&str; 4] = ["model", "stream", "stream_options", "messages"];
 
 impl EditPlan {
     /// Compiles edits as written.
     #[must_use]
     pub(crate) fn compile(edits: &Edits) -> Self {
-        let pairs = |map: &std::collections::BTreeMap<String, serde_json::Value>| {
-            map.iter()
-                .map(|(name, value)| (name.as_str().into(), value.to_string().into()))
-                .collect()
-        };
         Self {
-            defaults: pairs(&edits.defaults),
-            force: pairs(&edits.force),
+            defaults: Self::pairs(&edits.defaults),
+            force: Self::pairs(&edits.force),
             drop: edits.drop.iter().map(|name| name.as_str().into()).collect(),
         }
+    }
+
+    /// Members as they are spliced in: name and JSON text.
+    pub(crate) fn pairs(
+        members: &BTreeMap<String, serde_json::Value>,
+    ) -> Vec<(Box<str>, Box<str>)> {
+        let pair = |(name, value): (&String, &serde_json::Value)| {
+            (name.as_str().into(), value.to_string().into())
+        };
+        members.iter().map(pair).collect()
     }
 
     /// These edits, and those of `other` for members that these do not mention.

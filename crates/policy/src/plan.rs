@@ -38,7 +38,7 @@ pub(crate) use compile::{Draft, Spot};
 pub use compile::{MOST_DEPTH, MOST_TARGETS, MOST_WEIGHT};
 pub use composed::{Answered, Composed, Escalate, Judge, MOST_MEMBERS, MOST_STEPS};
 pub use condition::{ConditionConfig, Texts};
-pub use config::{Affinity, By, CaseConfig, Parts, PlanConfig, Sticky};
+pub use config::{Affinity, By, CaseConfig, Parts, PlanConfig, Resume, Sticky};
 pub use facts::{Facts, LIKELY_OUTPUT, Needs, metadata};
 pub use picker::{Failed, Picker};
 use shape::Shape;
@@ -62,6 +62,7 @@ pub struct Plan {
     exchange: Arc<Exchange>,
     /// Where requests wait for room, if they do.
     queue: Option<Queue>,
+    resume: Resume,
 }
 
 /// One place where a model can be served.
@@ -129,6 +130,7 @@ impl Plan {
             retries: 0,
             exchange,
             queue: None,
+            resume: Resume::Off,
         }
     }
 
@@ -165,9 +167,15 @@ impl Plan {
             retries: self.retries,
             exchange: Arc::clone(&self.exchange),
             queue: None,
+            resume: self.resume,
         }
         .asking(self.beside(), self.retries, health)
         .lined_up(self.queue.as_ref().map(|queue| queue.waiting), health)
+    }
+
+    /// The same plan, where answers that break off are gone on with.
+    pub(crate) fn resuming(self, resume: Resume) -> Self {
+        Self { resume, ..self }
     }
 
     /// The name that clients ask for, or the wildcard that fits it.
@@ -207,6 +215,12 @@ impl Plan {
     #[must_use]
     pub fn queue(&self) -> Option<&Queue> {
         self.queue.as_ref()
+    }
+
+    /// Where an answer that broke off in the middle is gone on with.
+    #[must_use]
+    pub fn resume(&self) -> Resume {
+        self.resume
     }
 
     /// What it looks at in a request that has to be worked out first.

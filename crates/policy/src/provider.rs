@@ -11,6 +11,7 @@ use crate::directory::Holder;
 use crate::edits::EditPlan;
 use crate::health::{Causes, HealthCheck, Range};
 use crate::key;
+use crate::prefill::Prefill;
 use crate::price::{ModelLimits, Overrides, Price, PriceBook};
 use crate::secret::Secret;
 use crate::units;
@@ -47,6 +48,8 @@ pub struct Provider {
     pub causes: Causes,
     /// Whether a stream may be asked for its token counts.
     pub stream_usage: StreamUsage,
+    /// How it is given the beginning of an answer to go on with; `None` if it cannot do that.
+    pub prefill: Option<Prefill>,
     /// Its clocks.
     pub clocks: Clocks,
     /// Edits to every chat and completion request.
@@ -97,6 +100,7 @@ impl Provider {
             error_statuses: Vec::new(),
             causes: Causes::default(),
             stream_usage: StreamUsage::NeverAsk,
+            prefill: None,
             clocks: Clocks::default(),
             edits: Arc::default(),
             models: Vec::new(),

@@ -16,7 +16,7 @@ use crate::health::Health;
 use crate::jwt::Issuer;
 use crate::money::Exchange;
 use crate::names::{Pattern, UnknownModel, nearest};
-use crate::plan::{Beside, Draft, Plan, Spot};
+use crate::plan::{Beside, Draft, Plan, Resume, Spot};
 use crate::price::{ModelLimits, Price};
 use crate::provider::{Clocks, Provider};
 use crate::queue::Waiting;
@@ -245,6 +245,7 @@ pub(crate) struct Planned {
     pub(crate) beside: Option<Beside>,
     pub(crate) retries: u32,
     pub(crate) waiting: Option<Waiting>,
+    pub(crate) resume: Resume,
 }
 
 /// What of a model applies to one of its targets.
@@ -270,7 +271,8 @@ impl Planned {
             Some(Arc::new(finish(route.held_by(way.holder.as_ref()))))
         };
         let plan = self.draft.plan(name, route, &self.exchange, health)?;
-        Some(plan.asking(self.beside, self.retries, health).lined_up(self.waiting, health))
+        let plan = plan.asking(self.beside, self.retries, health);
+        Some(plan.lined_up(self.waiting, health).resuming(self.resume))
     }
 }
 

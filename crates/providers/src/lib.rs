@@ -10,7 +10,7 @@
 mod profile;
 
 pub use profile::{
-    Auth, Cause, Edits, Env, ErrorRule, Headers, Http, Profile, StreamUsage, Timeouts,
+    Auth, Cause, Edits, Env, ErrorRule, Headers, Http, Prefill, Profile, StreamUsage, Timeouts,
 };
 
 /// The embedded files: name without ending, and text.

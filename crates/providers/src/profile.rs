@@ -41,6 +41,8 @@ pub struct Profile {
     pub request: Edits,
     /// Whether a stream can be asked for its token counts (`stream_options.include_usage`).
     pub stream_usage: StreamUsage,
+    /// How it is given the beginning of an answer to go on with; absent if it cannot do that.
+    pub prefill: Option<Prefill>,
     /// Places in a reply of status 200 that make it an error.
     pub errors: Vec<ErrorRule>,
     /// What its errors mean, by code, type or status, in whatever case; a key that ends in `*`
@@ -123,6 +125,21 @@ pub enum StreamUsage {
     OnRequest,
     /// It always tells, or refuses `stream_options`: do not ask.
     NeverAsk,
+}
+
+/// How the beginning of an answer is given to a provider, to go on with: as the last message, of the
+/// role `assistant`, with these marks.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Prefill {
+    /// Members of that message, such as `partial: true`.
+    pub message: BTreeMap<String, serde_json::Value>,
+    /// Members of the request, such as `continue_final_message: true`.
+    pub request: BTreeMap<String, serde_json::Value>,
+    /// The path of the base URL that takes them, if it is another one than usual.
+    pub path: Option<String>,
+    /// What it answers begins with what it was given.
+    pub repeats: bool,
 }
 
 /// A place in a reply of status 200 that makes it an error.

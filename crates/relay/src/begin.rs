@@ -22,11 +22,11 @@ use crate::headers::{JSON, is_event_stream};
 use crate::hold::{self, Begun};
 use crate::intake::Endpoint;
 use crate::ports::{Failure, Outgoing, Upstream};
-use crate::prepare::Ask;
+use crate::prepare::{self, Ask};
 use crate::record::Outcome;
 use crate::reply::ReplyBody;
 use crate::respond::{Overhead, answer, passed, tapped};
-use crate::serve::{Answer, Context, Relay, call, refused, target};
+use crate::serve::{Answer, Context, Relay, call, refused};
 use crate::settle::Failing;
 
 /// A request of a client, read.
@@ -74,12 +74,20 @@ where
             }
         }
     }
+
+    /// What was asked, what came so far and where the rest comes from, if it is a stream.
+    pub(crate) fn into_stream(self) -> Option<(Ask, Bytes, B)> {
+        match self.beginning {
+            Beginning::Stream(begun, body) => Some((self.ask, begun, body)),
+            Beginning::Whole(..) | Beginning::Large(..) => None,
+        }
+    }
 }
 
 /// An attempt without an answer.
 pub(crate) struct Unanswered<B> {
     route: Arc<Route>,
-    failing: Failing,
+    pub(crate) failing: Failing,
     /// What may come next, if a provider was asked.
     pub(crate) failed: Option<Failed>,
     /// What the client gets if no other attempt is made.
@@ -167,7 +175,8 @@ impl<U: Upstream> Relay<U> {
             true => attempt::first_event(route.clocks, context.start, Instant::now()),
             false => context.start + route.clocks.total,
         };
-        let target = target(endpoint, parts, &route).map_err(|fault| ended(refused(fault)))?;
+        let target = prepare::target(ask.base_path(), &endpoint.rest, parts.uri.query())
+            .map_err(|fault| ended(refused(fault)))?;
         let credential = context.settlement.credential();
         let make = || {
             let body = Outgoing::Whole(ask.body.clone());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use policy::Plan;
 use policy::health::Next;
-use policy::plan::{Candidate, Composed, Failed, Picker};
+use policy::plan::{Candidate, Composed, Failed, Picker, Resume};
 use policy::queue::Queue;
 use tokio::time::{Instant, sleep};
 
@@ -20,6 +20,7 @@ use crate::intake::Operation;
 use crate::prepare::{Ask, Wish, unknown_model};
 use crate::queue::{self, Place};
 use crate::record::milliseconds;
+use crate::resume::said::Said;
 use crate::serve::Context;
 
 /// Characters of a model's name that are recorded: nobody has to name one that exists.
@@ -50,6 +51,8 @@ struct Way {
     looked: Looked,
     /// The target that is asked now.
     target: usize,
+    /// What was said of the answer that attempts have to go on with.
+    said: Option<Said>,
 }
 
 /// What comes next for a request.
@@ -115,6 +118,7 @@ impl Course {
         }
         sleep(wait).await;
         context.waited += wait;
+        context.later = context.start.elapsed();
         self.rounds += 1;
         way.picker = Picker::new(random);
         true
@@ -122,7 +126,43 @@ impl Course {
 
     /// Whether an exhausted budget may still name another model.
     fn may_turn(&self) -> bool {
-        self.instead.is_none() && self.given.is_none()
+        self.instead.is_none() && self.given.is_none() && self.said().is_none()
+    }
+
+    /// Where an answer that breaks off is gone on with.
+    pub(crate) fn resume(&self) -> Resume {
+        self.way.as_ref().map_or(Resume::Off, |way| way.plan.resume())
+    }
+
+    /// Whether an answer that broke off is gone on with by another attempt. How long it took to break
+    /// off says nothing: its client was being served.
+    pub(crate) fn resumes(&mut self, failed: Failed, now_ms: u64) -> bool {
+        let failed = Failed { took_ms: 0, ..failed };
+        let is_alone = !self.has_more();
+        match &mut self.way {
+            Some(way) if is_alone && way.plan.resume() == Resume::Anywhere => {
+                way.picker.again();
+                way.plan.go_on(&mut way.picker, failed, now_ms)
+            }
+            _ => self.goes_on(failed, now_ms),
+        }
+    }
+
+    /// Has the attempts to come go on with what was said.
+    pub(crate) fn go_on_with(&mut self, said: Said) {
+        if let Some(way) = &mut self.way {
+            way.said = Some(said);
+        }
+    }
+
+    /// What was said of the answer that attempts have to go on with.
+    pub(crate) fn said(&self) -> Option<&Said> {
+        self.way.as_ref()?.said.as_ref()
+    }
+
+    /// Takes that back.
+    pub(crate) fn take_said(&mut self) -> Said {
+        self.way.as_mut().and_then(|way| way.said.take()).unwrap_or_default()
     }
 
     /// The plan and its queue, if the request was refused for nothing but want of room and there is
@@ -277,6 +317,10 @@ impl Context {
         let route = Arc::clone(&way.plan.targets()[candidate.target].route);
         let strict = self.settlement.has_budget(&route);
         let ask = wish.ask(&route, &self.snapshot, strict).map_err(Refusal::Fault)?;
+        let ask = match &way.said {
+            None => ask,
+            Some(said) => said.ask(ask, strict).map_err(Refusal::Target)?,
+        };
         self.settlement.note(|record| {
             record.route = Some(Arc::clone(&route));
             record.stream = ask.stream;
@@ -296,7 +340,7 @@ impl Context {
         };
         let looked = Looked::at(&wish.envelope, wish.body, plan.needs());
         plan.budget().earn();
-        Ok(Way { plan, picker: Picker::new(self.random), looked, target: 0 })
+        Ok(Way { plan, picker: Picker::new(self.random), looked, target: 0, said: None })
     }
 
     fn candidate(

@@ -4,6 +4,7 @@
 //! one, if its cause, its plan and the retry budget allow that. What the client gets in the end is
 //! the answer of the last.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,7 +29,7 @@ pub(crate) enum Unserved<B> {
 impl<U: Upstream> Relay<U> {
     /// Reads the body, and answers.
     pub(crate) async fn generate<B>(
-        &self,
+        self: &Rc<Self>,
         endpoint: &Endpoint,
         parts: &Parts,
         body: B,
@@ -43,9 +44,17 @@ impl<U: Upstream> Relay<U> {
     }
 
     /// Answers with the first target that does, or with what its model is composed of.
-    async fn failover(&self, incoming: Incoming<'_>, context: &mut Context) -> Answer<U::Body> {
-        match self.answering(incoming, &mut Course::default(), context).await {
-            Ok(answering) => Ok(answering.commit(context)),
+    async fn failover(
+        self: &Rc<Self>,
+        incoming: Incoming<'_>,
+        context: &mut Context,
+    ) -> Answer<U::Body> {
+        let mut course = Course::default();
+        match self.answering(incoming, &mut course, context).await {
+            Ok(answering) => {
+                let response = answering.commit(context);
+                Ok(self.resumable(response, incoming, course, context))
+            }
             Err(Unserved::Answer(answer)) => answer,
             Err(Unserved::Composed(composed)) => {
                 Box::pin(self.compose(incoming, &composed, context)).await

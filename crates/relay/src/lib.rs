@@ -36,6 +36,7 @@ mod record;
 mod reply;
 mod request_id;
 mod respond;
+mod resume;
 mod serve;
 mod settle;
 mod tap;

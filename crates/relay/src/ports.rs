@@ -46,7 +46,7 @@ impl Error for UploadFault {}
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The network, as the relay sees it.
-pub trait Upstream {
+pub trait Upstream: 'static {
     /// The body of a reply. Dropping it before its end cancels the call.
     type Body: Body<Data = Bytes, Error = Failure> + Unpin;
 

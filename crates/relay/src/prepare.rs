@@ -27,6 +27,19 @@ pub(crate) struct Ask {
     /// The provider was asked for token counts that the client did not ask for: the extra chunk
     /// stays here.
     pub(crate) hide_usage: bool,
+    /// It goes on with an answer that was begun elsewhere.
+    pub(crate) resumes: bool,
+}
+
+impl Ask {
+    /// The path of the base URL that it goes to.
+    pub(crate) fn base_path(&self) -> &str {
+        let provider = &self.route.provider;
+        match provider.prefill.as_ref().filter(|_| self.resumes) {
+            Some(prefill) => &prefill.base_path,
+            None => &provider.base_path,
+        }
+    }
 }
 
 /// A JSON body, read as far as choosing a target takes.
@@ -79,7 +92,7 @@ impl<'b> Wish<'b> {
         let bound = estimate::bound(envelope, &body, route, has_choices, strict)
             .map_err(|fault| duplicate(&fault))?;
         let route = Arc::clone(route);
-        Ok(Ask { stream: *stream, route, body, bound, hide_usage })
+        Ok(Ask { stream: *stream, route, body, bound, hide_usage, resumes: false })
     }
 }
 

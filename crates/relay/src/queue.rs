@@ -103,6 +103,7 @@ impl Context {
         let waited = now.elapsed();
         self.waited += waited;
         self.queued += waited;
+        self.later = self.start.elapsed();
         let queued = self.queued;
         self.settlement.note(|record| record.queued = queued);
         if has_turn {

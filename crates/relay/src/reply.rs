@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use crate::gather::FRAME;
 use crate::pass::Pass;
 use crate::ports::{Failure, Lasting};
+use crate::resume::{Resumable, Sequel};
 use crate::settle::Settlement;
 use crate::tap::Tap;
 
@@ -32,6 +33,7 @@ struct Held {
 enum Inner<B> {
     Whole(Bytes),
     Tap(Box<Tap<B>>),
+    Resumable(Box<Resumable<B>>),
     Pass(Box<Pass<B>>),
 }
 
@@ -44,6 +46,17 @@ impl<B> ReplyBody<B> {
 
     pub(crate) fn tap(tap: Tap<B>) -> Self {
         Self::new(Inner::Tap(Box::new(tap)))
+    }
+
+    /// The same; if it is a tap, the answer is gone on with elsewhere when it breaks off.
+    pub(crate) fn resumable(self, resume: impl FnOnce() -> Box<dyn Sequel<B>>) -> Self
+    where
+        B: Body<Data = Bytes, Error = Failure> + Unpin,
+    {
+        match self.inner {
+            Inner::Tap(tap) => Self::new(Inner::Resumable(Resumable::new(tap, resume()))),
+            inner => Self { inner, ..self },
+        }
     }
 
     pub(crate) fn pass(pass: Pass<B>) -> Self {
@@ -67,6 +80,9 @@ where
                 Poll::Ready(Some(Ok(Frame::data(piece))))
             }
             Self::Tap(tap) => tap.poll_data(cx).map(|data| data.map(|data| Ok(Frame::data(data)))),
+            Self::Resumable(answer) => {
+                answer.poll_data(cx).map(|data| data.map(|data| Ok(Frame::data(data))))
+            }
             Self::Pass(pass) => {
                 pass.poll_data(cx).map(|data| data.map(|data| data.map(Frame::data)))
             }
@@ -78,6 +94,7 @@ where
         match self {
             Self::Whole(_) => None,
             Self::Tap(tap) => Some(tap.settlement()),
+            Self::Resumable(answer) => answer.settlement(),
             Self::Pass(pass) => Some(pass.settlement()),
         }
     }
@@ -86,6 +103,7 @@ where
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Tap(tap) => tap.is_over(),
+            Self::Resumable(answer) => answer.is_over(),
             Self::Pass(pass) => pass.is_over(),
         }
     }
@@ -100,6 +118,7 @@ where
         match self.inner {
             Inner::Whole(_) => None,
             Inner::Tap(tap) => Some(tap.into_settlement()),
+            Inner::Resumable(answer) => answer.into_settlement(),
             Inner::Pass(pass) => Some(pass.into_settlement()),
         }
     }
@@ -143,7 +162,7 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
             Inner::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Inner::Tap(_) | Inner::Pass(_) => SizeHint::default(),
+            Inner::Tap(_) | Inner::Resumable(_) | Inner::Pass(_) => SizeHint::default(),
         }
     }
 }

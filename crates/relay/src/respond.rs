@@ -57,16 +57,8 @@ where
     B: Body<Data = Bytes, Error = Failure> + Unpin,
 {
     context.settlement.note(|record| record.status = parts.status.as_u16());
-    let rules = Rules {
-        route: Arc::clone(&ask.route),
-        clocks: ask.route.clocks,
-        start: context.start,
-        asked: context.asked,
-        hide_usage: ask.hide_usage,
-        language: context.language,
-        shed: Waiter::new(Rc::clone(&context.shed)),
-    };
-    let body = ReplyBody::tap(Tap::new(begun, body, rules, context.take_settlement()));
+    let tap = Tap::new(begun, body, rules(ask, context), context.take_settlement());
+    let body = ReplyBody::tap(tap);
     let mut response = Response::new(body);
     *response.status_mut() = parts.status;
     *response.headers_mut() = to_client(&parts.headers, &ask.route.provider);
@@ -76,6 +68,19 @@ where
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     stamp(headers, &ask.route, head);
     response
+}
+
+/// What the tap of an answer has to know.
+pub(crate) fn rules(ask: &Ask, context: &Context) -> Rules {
+    Rules {
+        route: Arc::clone(&ask.route),
+        clocks: ask.route.clocks,
+        start: context.start,
+        asked: context.asked,
+        hide_usage: ask.hide_usage,
+        language: context.language,
+        shed: Waiter::new(Rc::clone(&context.shed)),
+    }
 }
 
 /// A reply passed on as it comes.

@@ -75,6 +75,8 @@ pub(crate) struct Context {
     pub(crate) waited: Duration,
     /// For how long it has waited for room.
     pub(crate) queued: Duration,
+    /// How long after the request its next attempt is admitted, if anything was waited for.
+    pub(crate) later: Duration,
     /// Random bits, for plans.
     pub(crate) random: u64,
 }
@@ -82,15 +84,16 @@ pub(crate) struct Context {
 pub(crate) type Answer<B> = Result<Response<ReplyBody<B>>, Ended>;
 
 impl<U: Upstream> Relay<U> {
-    /// A relay over a network, that records to `recorder` and knows callers by `gate`.
-    pub fn new(upstream: U, recorder: Rc<dyn Recorder>, gate: Arc<Gate>) -> Self {
-        Self { upstream, recorder, callers: Callers::new(gate) }
+    /// A relay over a network, that records to `recorder` and knows callers by `gate`. Answers under
+    /// way share it, for they may have to ask again.
+    pub fn new(upstream: U, recorder: Rc<dyn Recorder>, gate: Arc<Gate>) -> Rc<Self> {
+        Rc::new(Self { upstream, recorder, callers: Callers::new(gate) })
     }
 
     /// Answers one request of the API. Dropping the future, or the body of the response, cancels
     /// what is under way at the provider and records that the client is gone. A panic on the way
     /// fails this request alone.
-    pub async fn serve<B>(&self, request: Request<B>) -> Response<ReplyBody<U::Body>>
+    pub async fn serve<B>(self: &Rc<Self>, request: Request<B>) -> Response<ReplyBody<U::Body>>
     where
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<BoxError>,
@@ -108,7 +111,7 @@ impl<U: Upstream> Relay<U> {
     }
 
     async fn answer<B>(
-        &self,
+        self: &Rc<Self>,
         request: Request<B>,
         id: RequestId,
         at: SystemTime,
@@ -135,6 +138,7 @@ impl<U: Upstream> Relay<U> {
             asked: start,
             waited: Duration::ZERO,
             queued: Duration::ZERO,
+            later: Duration::ZERO,
             random: id.random(),
         };
         let answer = match endpoint.and_then(|endpoint| {
@@ -158,7 +162,7 @@ impl<U: Upstream> Relay<U> {
     }
 
     async fn dispatch<B>(
-        &self,
+        self: &Rc<Self>,
         endpoint: &Endpoint,
         parts: &Parts,
         body: B,
@@ -256,10 +260,7 @@ impl Context {
     ) -> Result<(), Refusal> {
         self.caller.check_model(model).map_err(Refusal::Fault)?;
         self.settlement.release();
-        let now = match self.queued {
-            Duration::ZERO => self.now,
-            _ => self.now.plus(self.start.elapsed()),
-        };
+        let now = self.now.plus(self.later);
         let (snapshot, is_beside) = (&self.snapshot, self.settlement.is_beside());
         let admission = admit(&self.caller, model, route, bound, snapshot, now, is_beside)?;
         self.settlement.hold(admission.since(self.now));

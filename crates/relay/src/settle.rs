@@ -265,6 +265,8 @@ impl Settlement {
         self.failed = Some(failed);
         record.asked = false;
         record.usage = None;
+        // What the next attempt says is its own.
+        (record.events, record.seen_output) = (0, 0);
         self.ring();
         Some(Failed { next, took_ms })
     }
@@ -295,6 +297,14 @@ impl Settlement {
         });
         if is_first && let Some(lease) = &mut self.lease {
             lease.first_token(self.start_ms.saturating_add(milliseconds(now - start)));
+        }
+    }
+
+    /// The target has begun to answer, though its client has had the beginning of its answer before.
+    pub(crate) fn resumes(&mut self) {
+        let now_ms = self.now_ms();
+        if let Some(lease) = &mut self.lease {
+            lease.first_token(now_ms);
         }
     }
 

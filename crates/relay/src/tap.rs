@@ -74,7 +74,20 @@ pub(crate) struct Tap<B> {
     done: bool,
     /// The last byte passed was CR, so an LF that follows is the other half of its line end.
     after_cr: bool,
+    /// The answer may be gone on with elsewhere if it breaks off: how it did is kept then, and nobody
+    /// is told yet.
+    is_resumable: bool,
+    broken: Option<Box<Broken>>,
     settlement: Settlement,
+}
+
+/// How an answer broke off.
+pub(crate) struct Broken {
+    pub(crate) outcome: Outcome,
+    /// The name of the fault; `None` if the provider sent an error.
+    pub(crate) fault: Option<&'static str>,
+    /// The event that says so.
+    pub(crate) event: Bytes,
 }
 
 /// What is to be done with an event.
@@ -114,8 +127,34 @@ where
             finished: 0,
             done: false,
             after_cr: false,
+            is_resumable: false,
+            broken: None,
             settlement,
         }
+    }
+
+    /// Keeps it to itself, from here on, if the answer breaks off.
+    pub(crate) fn keep_broken(&mut self) {
+        self.is_resumable = true;
+    }
+
+    /// How the answer broke off, once.
+    pub(crate) fn take_broken(&mut self) -> Option<Box<Broken>> {
+        self.broken.take()
+    }
+
+    /// Ends the stream with what was kept: the event that says so.
+    pub(crate) fn end_broken(&mut self, broken: Broken) -> Bytes {
+        if let Some(fault) = broken.fault {
+            self.settlement.note(|record| record.fault = Some(fault));
+        }
+        self.stop(broken.outcome);
+        broken.event
+    }
+
+    /// Takes the settlement out, for the next attempt.
+    pub(crate) fn take_settlement(&mut self) -> Settlement {
+        self.settlement.take()
     }
 
     /// Whether nothing more will come.
@@ -224,13 +263,14 @@ where
             return without(bytes, &hidden);
         };
         self.after_cr = bytes.ends_with(b"\r") && end == bytes.len();
-        let (end, event) = self.last(verdict, start, end);
+        let (end, event) = self.last(verdict, start, bytes.slice(start..end));
         joined(without(bytes.slice(..end), &hidden), event)
     }
 
     /// The verdict on the last event that is looked at: up to where the bytes may leave, and what
     /// takes the place of the rest.
-    fn last(&mut self, verdict: Verdict, start: usize, end: usize) -> (usize, Bytes) {
+    fn last(&mut self, verdict: Verdict, start: usize, event: Bytes) -> (usize, Bytes) {
+        let end = start + event.len();
         match verdict {
             Verdict::Pass | Verdict::Hide => (end, Bytes::new()),
             Verdict::Last => {
@@ -240,14 +280,8 @@ where
                 self.settlement.close(Outcome::Complete);
                 (end, Bytes::new())
             }
-            Verdict::LastError => {
-                self.stop(Outcome::ProviderError);
-                (end, Bytes::new())
-            }
-            Verdict::Error(event) => {
-                self.stop(Outcome::ProviderError);
-                (start, event)
-            }
+            Verdict::LastError => (start, self.break_off(Outcome::ProviderError, None, event)),
+            Verdict::Error(event) => (start, self.break_off(Outcome::ProviderError, None, event)),
             Verdict::Broken => {
                 let id = &self.rules.route.provider.id;
                 let message = format!("{id} sent an event that cannot be read.");
@@ -324,11 +358,21 @@ where
 
     /// Ends the stream with an error: the event that says so.
     fn fail(&mut self, outcome: Outcome, fault: &Fault) -> Bytes {
-        self.settlement.note(|record| record.fault = Some(fault.code.name()));
-        self.stop(outcome);
         let event = Bytes::from(fault.to_event(self.rules.language));
         // What was passed of an oversized event is closed, so that the error is one of its own.
-        if self.oversized { joined(Bytes::from_static(b"\n\n"), event) } else { event }
+        let event = if self.oversized { joined(Bytes::from_static(b"\n\n"), event) } else { event };
+        self.break_off(outcome, Some(fault.code.name()), event)
+    }
+
+    /// Ends the stream with an error event, or keeps that to itself.
+    fn break_off(&mut self, outcome: Outcome, fault: Option<&'static str>, event: Bytes) -> Bytes {
+        let broken = Broken { outcome, fault, event };
+        if !self.is_resumable || self.oversized || outcome == Outcome::Shed {
+            return self.end_broken(broken);
+        }
+        self.body = None;
+        self.broken = Some(Box::new(broken));
+        Bytes::new()
     }
 
     /// Gives up the provider's stream. A body that has not ended takes its connection with it.
@@ -368,7 +412,8 @@ where
     }
 }
 
-fn joined(first: Bytes, second: Bytes) -> Bytes {
+/// Both, one after the other.
+pub(crate) fn joined(first: Bytes, second: Bytes) -> Bytes {
     if first.is_empty() {
         return second;
     }

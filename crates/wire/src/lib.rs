@@ -10,9 +10,11 @@
 //! * [`reply`] reads the little that Magpie must know of an answer: did it end, did it fail, what
 //!   did it use.
 //! * [`said`] reads the text of an answer, for those who compare answers.
+//! * [`delta`] takes a chunk of a chat stream apart, where an answer is put together from two streams.
 //! * [`usage`] is token counts under one convention.
 //! * [`dialects`] holds one module per protocol.
 
+pub mod delta;
 pub mod dialects;
 pub mod envelope;
 mod json;

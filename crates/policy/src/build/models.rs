@@ -13,7 +13,7 @@ use crate::health::Health;
 use crate::health::retry::MOST_RETRIES;
 use crate::money::Money;
 use crate::names::{Pattern, nearest};
-use crate::plan::{Beside, Draft, Plan, Spot};
+use crate::plan::{Beside, Draft, Plan, Resume, Spot};
 use crate::problem::Place;
 use crate::provider::Provider;
 use crate::queue::{QueueConfig, Waiting};
@@ -78,7 +78,9 @@ impl Builder<'_> {
                 beside,
                 retries: self.retries(&written.value),
                 waiting: self.waiting(written.value.queue.as_ref()),
+                resume: written.value.resume.value,
             };
+            self.check_resume(&model);
             self.place(model, written.place, &mut models, health);
         }
         models.wildcards.sort_by_key(|wildcard| std::cmp::Reverse(wildcard.pattern.weight()));
@@ -188,6 +190,20 @@ impl Builder<'_> {
         }
         let race = race.map(|race| (race.value.len(), race.place));
         Beside::read(model.hedge.as_ref(), race, &mut self.problems)
+    }
+
+    /// An answer can only be gone on with where it may be, and where that is known how.
+    fn check_resume(&mut self, model: &Planned) {
+        let spots = &model.draft.spots;
+        let has_other = spots.len() > 1 || model.resume == Resume::Anywhere;
+        let is_possible = has_other && spots.iter().any(|spot| spot.provider.prefill.is_some());
+        if model.resume != Resume::Off && !is_possible {
+            self.warnings.push(format!(
+                "model {}: `resume` has no effect, for there is no other target whose provider can go \
+                 on with an answer (`prefill`)",
+                model.name
+            ));
+        }
     }
 
     fn draft(

@@ -14,6 +14,7 @@ use crate::edits::EditPlan;
 use crate::health::Causes;
 use crate::health::MOST_CREDENTIALS;
 use crate::names::nearest;
+use crate::prefill::{self, Prefill};
 use crate::problem::Place;
 use crate::provider::{Clocks, Forward, Origin, Provider, Scheme, parse_base_url, shown};
 use crate::secret::Secret;
@@ -132,6 +133,16 @@ impl Builder<'_> {
             super::callers::holder(Kind::Provider, id, file.limits.as_ref(), file.budget.as_ref());
         self.holders.extend(holder.clone());
         let health_check = self.health_check(file.health_check.as_ref(), &profile, &base_path);
+        if let Some(At { value, place }) = &file.prefill
+            && let Some(message) = prefill::fault(value)
+        {
+            self.problem(
+                *place,
+                message,
+                "write for example  prefill: { message: { partial: true } }",
+            );
+        }
+        let prefill = prefill_of(file, &profile, &origin, &base_path);
         Some(Provider {
             id: id.into(),
             id_header: HeaderValue::from_str(id).ok()?,
@@ -148,6 +159,7 @@ impl Builder<'_> {
             error_statuses: statuses(&errors),
             causes: Causes::new(&file.causes, &profile.causes),
             stream_usage: file.stream_usage.unwrap_or(profile.stream_usage),
+            prefill,
             clocks,
             edits: Arc::new(EditPlan::compile(&edits.value)),
             models: file.models.clone().unwrap_or_else(|| profile.models.clone()),
@@ -338,6 +350,21 @@ fn completed(text: &str, profile_url: Option<&str>) -> String {
         (_, true) => format!("http://{place}{path}"),
         (_, false) => format!("http://{place}:{}{path}", usual.port),
     }
+}
+
+/// What the file says, or else the profile, whose path is that of its own host.
+fn prefill_of(
+    file: &ProviderConfig,
+    profile: &Profile,
+    origin: &Origin,
+    base_path: &str,
+) -> Option<Prefill> {
+    if let Some(written) = &file.prefill {
+        return Prefill::compile(&written.value, base_path, true);
+    }
+    let usual = profile.base_url.as_deref().and_then(|url| parse_base_url(url).ok());
+    let is_usual = usual.is_some_and(|(usual, _)| usual.authority == origin.authority);
+    Prefill::compile(profile.prefill.as_ref()?, base_path, is_usual)
 }
 
 fn mark(rule: &ErrorRule) -> ErrorMark {

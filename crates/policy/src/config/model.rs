@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use super::{At, EscalateConfig, JudgeConfig};
 use crate::budget::Budgets;
 use crate::limit::LimitsMap;
-use crate::plan::{Affinity, By, CaseConfig, HedgeConfig, Parts, PlanConfig, Sticky};
+use crate::plan::{Affinity, By, CaseConfig, HedgeConfig, Parts, PlanConfig, Resume, Sticky};
 use crate::queue::QueueConfig;
 
 /// A model: where a public name goes. The short form is the target alone.
@@ -43,6 +43,8 @@ pub struct ModelConfig {
     pub budget: Option<Budgets>,
     /// Whether requests wait for room, and how long.
     pub queue: Option<At<QueueConfig>>,
+    /// Where an answer that broke off in the middle is gone on with.
+    pub resume: At<Resume>,
 }
 
 /// The long form of a model.
@@ -147,6 +149,12 @@ struct LongModel {
     /// organisation says who goes first. Default: they do not wait.
     #[schemars(extend("x-example" = {"wait": "10s", "most": 200}))]
     queue: Option<At<QueueConfig>>,
+    /// Where a streamed chat answer that breaks off in the middle is gone on with, from what was said,
+    /// so that the client sees one answer: `elsewhere` (at another target that can do that, see
+    /// `prefill` of providers), `anywhere` (where the model has one target, there once more), or
+    /// `off` (the default). Never after a call of a tool.
+    #[schemars(extend("x-example" = "elsewhere"))]
+    resume: At<Resume>,
 }
 
 impl<'de> Deserialize<'de> for ModelConfig {
@@ -207,6 +215,7 @@ impl<'de> Visitor<'de> for EitherForm {
             limits: long.limits,
             budget: long.budget,
             queue: long.queue,
+            resume: long.resume,
         })
     }
 }

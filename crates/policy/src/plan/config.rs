@@ -249,6 +249,19 @@ pub enum Affinity {
     Off,
 }
 
+/// Where an answer that broke off in the middle is gone on with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Resume {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// At another target of the plan.
+    Elsewhere,
+    /// The same, or, where the plan has one target only, there once more.
+    Anywhere,
+}
+
 /// One case of a `when`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -42,6 +42,7 @@ mod provider_problems;
 mod providers;
 mod queues;
 mod references;
+mod resuming;
 mod retries;
 mod routing;
 mod routing_properties;

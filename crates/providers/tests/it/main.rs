@@ -284,3 +284,17 @@ fn clocks_are_durations() {
         ensure(odd.is_none(), || format!("clock {odd:?}"))
     });
 }
+
+#[test]
+fn a_prefill_marks_something_or_has_a_path_that_is_one() {
+    every_profile(|_, profile| {
+        let Some(prefill) = &profile.prefill else { return Ok(()) };
+        let taken = ["role", "content"].iter().find(|name| prefill.message.contains_key(**name));
+        ensure(taken.is_none(), || format!("sets {taken:?}"))?;
+        let taken = ["model", "messages", "stream", "max_tokens"];
+        let taken = taken.iter().find(|name| prefill.request.contains_key(**name));
+        ensure(taken.is_none(), || format!("sets {taken:?}"))?;
+        let path = prefill.path.as_deref();
+        ensure(path.is_none_or(|path| path.starts_with('/')), || format!("path {path:?}"))
+    });
+}

@@ -192,10 +192,15 @@ impl Drop for Guard {
     }
 }
 
+/// Says what is done with a call.
+type Answering = Box<dyn Fn(&Seen) -> Reply>;
+
 /// See the [module](self).
 #[derive(Default)]
 pub(crate) struct Scripted {
     replies: RefCell<VecDeque<Reply>>,
+    /// What is done with a call when there are no more replies.
+    answer: RefCell<Option<Answering>>,
     seen: RefCell<Vec<Seen>>,
     pub(crate) fates: Rc<Fates>,
 }
@@ -203,6 +208,11 @@ pub(crate) struct Scripted {
 impl Scripted {
     pub(crate) fn new(replies: impl IntoIterator<Item = Reply>) -> Self {
         Self { replies: RefCell::new(replies.into_iter().collect()), ..Self::default() }
+    }
+
+    /// Answers every further call by what it is sent.
+    pub(crate) fn answer(&self, answer: impl Fn(&Seen) -> Reply + 'static) {
+        *self.answer.borrow_mut() = Some(Box::new(answer));
     }
 
     /// Everything it was sent.
@@ -234,8 +244,9 @@ impl Upstream for Scripted {
             told_length: call.body.size_hint().exact(),
         };
         let taken = collect(call.body, &mut seen).await;
-        self.seen.borrow_mut().push(seen);
         let reply = self.replies.borrow_mut().pop_front();
+        let reply = reply.or_else(|| self.answer.borrow().as_ref().map(|answer| answer(&seen)));
+        self.seen.borrow_mut().push(seen);
         let reply = reply.unwrap_or_else(|| Reply::json("{}"));
         if let Err(fault) = taken {
             guard.end();

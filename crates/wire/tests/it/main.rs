@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
 
 mod corpus;
+mod delta;
 mod envelope;
 mod envelope_faults;
 mod golden;
