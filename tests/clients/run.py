@@ -167,6 +167,8 @@ def configuration(upstream):
         "providers": {
             "mock": plain | {"models": listed},
             "hasty": plain | {"timeouts": quick},
+            # Goes on with an answer that another began.
+            "going": plain | {"prefill": {"message": {"partial": True}}},
             "xinghe": {"base_url": baidu, "api_key": key},
             # Nobody listens there.
             "nowhere": {"profile": "openai-compatible", "base_url": "http://127.0.0.1:1/v1"},
@@ -176,6 +178,7 @@ def configuration(upstream):
             "fast": "mock/ok",
             "team-*": "mock/qwen-*",
             "edited": {"target": "mock/ok", "drop": ["logit_bias"]} | edits,
+            "resumed": {"fallback": ["mock/cut:3:resumed", "going/events:8"], "resume": "elsewhere"},
             "all-dead": {"fallback": ["nowhere/a", "nowhere/b"]},
             "all-busy": {"balance": ["mock/status:500::spare", "mock/status:502::spare"]},
         } | spared,

@@ -59,6 +59,33 @@ def test_half_an_answer_is_not_continued_by_another_target(client, upstream):
     assert [received.json["model"] for received in upstream.received()] == ["cut:3:spare"]
 
 
+def test_half_an_answer_is_gone_on_with_where_the_model_says_so(client, upstream):
+    chunks = list(chat(client, "resumed", stream=True, stream_options={"include_usage": True}))
+    assert text_of(chunks) == "".join(f"w{number} " for number in range(1, 9))
+    assert len({chunk.id for chunk in chunks}) == 1, "chunks of one answer"
+    assert len({chunk.model for chunk in chunks}) == 1
+    roles = [choice.delta.role for chunk in chunks for choice in chunk.choices]
+    assert roles.count("assistant") == 1
+    finishes = [choice.finish_reason for chunk in chunks for choice in chunk.choices]
+    assert finishes[-1] == "stop" and not any(finishes[:-1])
+    # Three words were said before, and count as output.
+    usage = chunks[-1].usage
+    assert usage.completion_tokens > 3
+    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
+    first, second = [received.json for received in upstream.received()]
+    assert (first["model"], second["model"]) == ("cut:3:resumed", "events:8")
+    said = {"role": "assistant", "content": "w1 w2 w3 ", "partial": True}
+    assert second["messages"] == [*first["messages"], said]
+
+
+def test_a_helper_that_puts_chunks_together_has_one_answer(client):
+    with client.chat.completions.stream(model="resumed", messages=HELLO) as stream:
+        completion = stream.get_final_completion()
+    message = completion.choices[0].message
+    assert message.content == "".join(f"w{number} " for number in range(1, 9))
+    assert (message.role, completion.choices[0].finish_reason) == ("assistant", "stop")
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_no_target_is_left(client, stream):
     deadline = time.monotonic() + 10

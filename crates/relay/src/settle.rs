@@ -347,7 +347,8 @@ impl Settlement {
     }
 }
 
-/// An attempt that failed before anything of an answer had gone to the client.
+/// An attempt that failed, and may be followed by another one: before anything of an answer had gone to
+/// the client, or in the middle of one that may be gone on with.
 pub(crate) struct Failing {
     pub(crate) cause: Cause,
     /// How long the provider wants to be left alone.

@@ -41,7 +41,8 @@ use record::{Received, State};
 ///
 /// The script of a request is its `model`, `name[:argument[:argument]]`; N counts content deltas
 /// (the role delta comes before them and is not counted; with N = 0 the stream breaks before its
-/// first event). An unknown name is `ok`.
+/// first event). An unknown name is `ok`. A last message of the role `assistant` is gone on with, if
+/// the reply's text begins with it.
 ///
 /// | script | what it does |
 /// |---|---|

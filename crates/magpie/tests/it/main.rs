@@ -50,6 +50,7 @@ mod pool;
 mod queues;
 mod raw;
 mod reload;
+mod resumed;
 mod secrets;
 mod shutdown;
 mod slow_client;

@@ -37,7 +37,8 @@ pub struct Picker {
     attempts: u32,
 }
 
-/// An attempt that failed before anything of an answer had gone to the caller.
+/// An attempt that failed before anything of an answer had gone to the caller, or in the middle of one
+/// that may be [gone on with](super::Resume).
 #[derive(Debug, Clone, Copy)]
 pub struct Failed {
     /// What the cause allows.
@@ -202,7 +203,7 @@ impl Plan {
 
     /// Whether to go on after a failure: the cause allows it, it came fast enough, there are
     /// attempts left, and the retry budget has one. Call it once for each failure, and only before
-    /// the first semantic event has gone to the caller.
+    /// the first semantic event has gone to the caller, or for an attempt that goes on behind it.
     #[must_use]
     pub fn go_on(&self, picker: &mut Picker, failed: Failed, now_ms: u64) -> bool {
         let allows = match failed.next {

@@ -141,8 +141,25 @@ fn extra_headers(ask: &Ask, script: &Script) -> Vec<(String, String)> {
     list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// What the reply says under a script.
+/// What the reply says under a script; only the rest of it, if the request gives its beginning.
 pub(crate) fn answer(ask: &Ask, script: &Script) -> Answer {
+    let mut answer = said(ask, script);
+    if let Some(rest) =
+        beginning(ask).and_then(|begun| answer.text().strip_prefix(begun).map(str::to_owned))
+    {
+        answer.pieces = cut(&rest, 5);
+    }
+    answer
+}
+
+/// A last message of the role `assistant`: what is to be gone on with.
+fn beginning(ask: &Ask) -> Option<&str> {
+    let last = ask.body["messages"].as_array()?.last()?;
+    let content = last["content"].as_str().filter(|content| !content.is_empty());
+    content.filter(|_| last["role"] == "assistant")
+}
+
+fn said(ask: &Ask, script: &Script) -> Answer {
     match script {
         Script::Events { count, bytes, timed, .. } => Answer::of(pieces(*count, *bytes, *timed)),
         Script::Cut(count)
