@@ -20,7 +20,7 @@ pub(crate) type Body = ReplyBody<NetworkBody>;
 /// What one worker answers with.
 pub(crate) struct Service {
     snapshot: Arc<ArcSwap<Snapshot>>,
-    relay: Rc<Relay<Rc<Network>>>,
+    relay: Relay<Rc<Network>>,
     state: Arc<pages::State>,
     /// Set when running streams have to end.
     shed: Rc<Latch>,
@@ -29,7 +29,7 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn new(
         snapshot: Arc<ArcSwap<Snapshot>>,
-        relay: Rc<Relay<Rc<Network>>>,
+        relay: Relay<Rc<Network>>,
         state: Arc<pages::State>,
         shed: Rc<Latch>,
     ) -> Self {

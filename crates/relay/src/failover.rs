@@ -4,7 +4,6 @@
 //! one, if its cause, its plan and the retry budget allow that. What the client gets in the end is
 //! the answer of the last.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -29,7 +28,7 @@ pub(crate) enum Unserved<B> {
 impl<U: Upstream> Relay<U> {
     /// Reads the body, and answers.
     pub(crate) async fn generate<B>(
-        self: &Rc<Self>,
+        &self,
         endpoint: &Endpoint,
         parts: &Parts,
         body: B,
@@ -44,11 +43,7 @@ impl<U: Upstream> Relay<U> {
     }
 
     /// Answers with the first target that does, or with what its model is composed of.
-    async fn failover(
-        self: &Rc<Self>,
-        incoming: Incoming<'_>,
-        context: &mut Context,
-    ) -> Answer<U::Body> {
+    async fn failover(&self, incoming: Incoming<'_>, context: &mut Context) -> Answer<U::Body> {
         let mut course = Course::default();
         match self.answering(incoming, &mut course, context).await {
             Ok(answering) => {

@@ -48,7 +48,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// The network, as the relay sees it.
 pub trait Upstream: 'static {
     /// The body of a reply. Dropping it before its end cancels the call.
-    type Body: Body<Data = Bytes, Error = Failure> + Unpin;
+    type Body: Body<Data = Bytes, Error = Failure> + Unpin + 'static;
 
     /// Sends a call and waits for the head of the reply. Dropping the future cancels the call.
     ///

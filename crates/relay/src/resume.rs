@@ -11,7 +11,6 @@ pub(crate) mod seam;
 mod sequel;
 
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context as Poller, Poll, ready};
 
 use bytes::Bytes;
@@ -34,7 +33,7 @@ use sequel::Request;
 impl<U: Upstream> Relay<U> {
     /// The response, whose answer is gone on with if it breaks off, where the plan says so.
     pub(crate) fn resumable(
-        self: &Rc<Self>,
+        &self,
         response: Response<ReplyBody<U::Body>>,
         incoming: Incoming<'_>,
         course: Course,
@@ -44,7 +43,7 @@ impl<U: Upstream> Relay<U> {
         if !is_wanted || incoming.endpoint.operation != Operation::Chat {
             return response;
         }
-        let relay = Rc::clone(self);
+        let relay = self.clone();
         response.map(|body| {
             body.resumable(|| Box::new(Request::keep(relay, incoming, course, context)))
         })

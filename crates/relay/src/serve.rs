@@ -53,8 +53,16 @@ pub struct Request<B> {
     pub shed: Rc<Latch>,
 }
 
-/// The relay of one worker.
-pub struct Relay<U> {
+/// The relay of one worker. A clone is the same relay, for what runs beside a request.
+pub struct Relay<U>(Rc<Inner<U>>);
+
+impl<U> Clone for Relay<U> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+struct Inner<U> {
     upstream: U,
     recorder: Rc<dyn Recorder>,
     callers: Callers,
@@ -84,16 +92,15 @@ pub(crate) struct Context {
 pub(crate) type Answer<B> = Result<Response<ReplyBody<B>>, Ended>;
 
 impl<U: Upstream> Relay<U> {
-    /// A relay over a network, that records to `recorder` and knows callers by `gate`. Answers under
-    /// way share it, for they may have to ask again.
-    pub fn new(upstream: U, recorder: Rc<dyn Recorder>, gate: Arc<Gate>) -> Rc<Self> {
-        Rc::new(Self { upstream, recorder, callers: Callers::new(gate) })
+    /// A relay over a network, that records to `recorder` and knows callers by `gate`.
+    pub fn new(upstream: U, recorder: Rc<dyn Recorder>, gate: Arc<Gate>) -> Self {
+        Self(Rc::new(Inner { upstream, recorder, callers: Callers::new(gate) }))
     }
 
     /// Answers one request of the API. Dropping the future, or the body of the response, cancels
     /// what is under way at the provider and records that the client is gone. A panic on the way
     /// fails this request alone.
-    pub async fn serve<B>(self: &Rc<Self>, request: Request<B>) -> Response<ReplyBody<U::Body>>
+    pub async fn serve<B>(&self, request: Request<B>) -> Response<ReplyBody<U::Body>>
     where
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<BoxError>,
@@ -111,7 +118,7 @@ impl<U: Upstream> Relay<U> {
     }
 
     async fn answer<B>(
-        self: &Rc<Self>,
+        &self,
         request: Request<B>,
         id: RequestId,
         at: SystemTime,
@@ -124,8 +131,8 @@ impl<U: Upstream> Relay<U> {
         let Request { parts, body, snapshot, start, address, shed } = request;
         let endpoint = intake::endpoint(&parts.method, parts.uri.path());
         let operation = endpoint.as_ref().map_or(Operation::Other, |endpoint| endpoint.operation);
-        let now = Moment::new(start - self.callers.gate.epoch, at);
-        let recorder = Rc::clone(&self.recorder);
+        let now = Moment::new(start - self.0.callers.gate.epoch, at);
+        let recorder = Rc::clone(&self.0.recorder);
         let settlement = Settlement::open(id, operation, at, start, now.ns / 1_000_000, recorder);
         let mut context = Context {
             snapshot,
@@ -142,7 +149,7 @@ impl<U: Upstream> Relay<U> {
             random: id.random(),
         };
         let answer = match endpoint.and_then(|endpoint| {
-            context.identify(&parts, address, operation, &self.callers)?;
+            context.identify(&parts, address, operation, &self.0.callers)?;
             Ok(endpoint)
         }) {
             Ok(endpoint) => self.dispatch(&endpoint, &parts, body, &mut context).await,
@@ -162,7 +169,7 @@ impl<U: Upstream> Relay<U> {
     }
 
     async fn dispatch<B>(
-        self: &Rc<Self>,
+        &self,
         endpoint: &Endpoint,
         parts: &Parts,
         body: B,
@@ -195,7 +202,7 @@ impl<U: Upstream> Relay<U> {
                 Ok(json(StatusCode::OK, answer))
             }
             Operation::Feedback => {
-                let answer = feedback::answer(body, &*self.recorder, &context.caller);
+                let answer = feedback::answer(body, &*self.0.recorder, &context.caller);
                 let answer = Box::pin(answer).await.map_err(refused)?;
                 context.close(Outcome::Complete, StatusCode::OK);
                 Ok(json(StatusCode::OK, answer))
@@ -221,7 +228,7 @@ impl<U: Upstream> Relay<U> {
         })?;
         context.asked = Instant::now();
         let before = (context.asked - context.start).saturating_sub(context.waited);
-        let response = attempt::send(&self.upstream, id, due, call).await?;
+        let response = attempt::send(&self.0.upstream, id, due, call).await?;
         let attempts = context.settlement.attempts();
         let head = Overhead { before, since: Instant::now(), attempts };
         context.settlement.note(|record| record.overhead = before);

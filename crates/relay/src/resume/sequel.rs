@@ -28,7 +28,7 @@ use crate::tap::{Broken, Tap};
 
 /// A request, kept with how far it has come in its plan.
 pub(super) struct Request<U> {
-    relay: Rc<Relay<U>>,
+    relay: Relay<U>,
     endpoint: Endpoint,
     parts: Parts,
     body: Bytes,
@@ -39,7 +39,7 @@ pub(super) struct Request<U> {
 impl<U: Upstream> Request<U> {
     /// Keeps a request whose settlement has gone with its answer.
     pub(super) fn keep(
-        relay: Rc<Relay<U>>,
+        relay: Relay<U>,
         incoming: Incoming<'_>,
         course: Course,
         context: &mut Context,

@@ -149,7 +149,7 @@ fn directory(snapshot: &Snapshot, pepper: &Pepper) -> Directory {
 
 /// See the [module](self).
 pub(crate) struct World {
-    relay: Rc<Relay<Rc<Scripted>>>,
+    relay: Relay<Rc<Scripted>>,
     pub(crate) upstream: Rc<Scripted>,
     pub(crate) log: Rc<Log>,
     pub(crate) gate: Arc<Gate>,
