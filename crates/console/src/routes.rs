@@ -122,6 +122,7 @@ routes! {
 
     Explain: POST "/explain", "Where a request would go, and why. It is not sent.";
     ListTargets: GET "/targets", "The targets of all plans, and how they are.";
+    ListMirrors: GET "/mirrors", "The shadows of models, and how their answers compare.";
 
     GetPrice: GET "/prices", "What a model of a provider costs.";
     GetUsage: GET "/usage", "Requests, tokens and money, summed.";

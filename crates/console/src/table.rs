@@ -103,6 +103,7 @@ fn group(route: Route) -> Group {
         | Route::VerifyAudit
         | Route::GetConfig
         | Route::ListTargets
+        | Route::ListMirrors
         | Route::ListAdmins
         | Route::GetAdmin => Group::Overseers,
 

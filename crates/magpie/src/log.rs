@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use policy::config::LogFormat;
 use policy::directory::Kind;
-use relay::{Outcome, Provenance, Record};
+use relay::{Comparison, Half, Outcome, Provenance, Record};
 use wire::splice::quoted;
 
 /// Records that wait to be written: a second of a busy machine. A record is some 300 bytes.
@@ -34,11 +34,18 @@ pub(crate) struct RequestLog {
 }
 
 struct Queue {
-    records: Mutex<Vec<Record>>,
+    entries: Mutex<Vec<Entry>>,
     lost: AtomicU64,
     /// The writer has nothing to do and must be woken.
     asleep: AtomicBool,
     over: AtomicBool,
+}
+
+/// What becomes a line.
+enum Entry {
+    Record(Record),
+    /// The two answers to a request that was mirrored; there are few of them.
+    Comparison(Comparison),
 }
 
 impl RequestLog {
@@ -48,7 +55,7 @@ impl RequestLog {
     /// If the thread cannot be made.
     pub(crate) fn start(format: LogFormat) -> std::io::Result<Self> {
         let queue = Arc::new(Queue {
-            records: Mutex::new(Vec::new()),
+            entries: Mutex::new(Vec::new()),
             lost: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -87,13 +94,22 @@ pub(crate) struct LogRecorder {
 impl LogRecorder {
     /// Leaves a record to be written. Never waits.
     pub(crate) fn record(&self, record: Box<Record>) {
-        let mut records = self.queue.records.lock().unwrap_or_else(PoisonError::into_inner);
-        if records.len() >= QUEUE {
+        self.push(|| Entry::Record(*record));
+    }
+
+    /// The same for a comparison.
+    pub(crate) fn compared(&self, comparison: Box<Comparison>) {
+        self.push(|| Entry::Comparison(*comparison));
+    }
+
+    fn push(&self, entry: impl FnOnce() -> Entry) {
+        let mut entries = self.queue.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() >= QUEUE {
             self.queue.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        records.push(*record);
-        drop(records);
+        entries.push(entry());
+        drop(entries);
         if self.queue.asleep.swap(false, Ordering::AcqRel) {
             self.writer.unpark();
         }
@@ -104,14 +120,16 @@ fn write_until_over(queue: &Queue, json: bool) {
     let mut text = String::new();
     loop {
         let over = queue.over.load(Ordering::Acquire);
-        let records =
-            std::mem::take(&mut *queue.records.lock().unwrap_or_else(PoisonError::into_inner));
-        if !records.is_empty() {
+        let entries =
+            std::mem::take(&mut *queue.entries.lock().unwrap_or_else(PoisonError::into_inner));
+        if !entries.is_empty() {
             text.clear();
-            for record in &records {
-                match json {
-                    true => write_json(&mut text, record),
-                    false => write_text(&mut text, record),
+            for entry in &entries {
+                match (entry, json) {
+                    (Entry::Record(record), true) => write_json(&mut text, record),
+                    (Entry::Record(record), false) => write_text(&mut text, record),
+                    (Entry::Comparison(comparison), true) => compared_json(&mut text, comparison),
+                    (Entry::Comparison(comparison), false) => compared_text(&mut text, comparison),
                 }
             }
             let _ = std::io::stderr().lock().write_all(text.as_bytes());
@@ -152,6 +170,9 @@ fn write_json(text: &mut String, record: &Record) {
         let provider = quoted(&route.provider.id);
         let upstream = &route.upstream_json;
         let _ = write!(text, r#","provider":{provider},"upstream_model":{upstream}"#);
+    }
+    if let Some(id) = record.mirror_of {
+        let _ = write!(text, r#","mirror_of":"{id}""#);
     }
     for kind in Kind::CALLERS {
         if let Some(level) = record.caller.chain().level(kind) {
@@ -239,7 +260,68 @@ fn write_text(text: &mut String, record: &Record) {
     if let Some(fault) = record.fault {
         let _ = write!(text, ", {fault}");
     }
+    if let Some(id) = record.mirror_of {
+        let _ = write!(text, ", a mirror of {id}");
+    }
     let _ = writeln!(text, "  {}", record.id);
+}
+
+fn compared_json(text: &mut String, comparison: &Comparison) {
+    let Comparison { at, id, mirror, model, main, shadow, similarity } = comparison;
+    let (time, model) = (timestamp(*at), quoted(model));
+    let _ = write!(
+        text,
+        r#"{{"time":"{time}","message":"mirror","request_id":"{id}","mirror_id":"{mirror}","model":{model}"#,
+    );
+    if let Some(similarity) = similarity {
+        let _ = write!(text, r#","similarity":{similarity:.4}"#);
+    }
+    for (name, half) in [("main", main), ("shadow", shadow)] {
+        half_json(text, name, half);
+    }
+    text.push_str("}\n");
+}
+
+fn half_json(text: &mut String, name: &str, half: &Half) {
+    let (outcome, total) = (half.outcome.word(), half.total.as_millis());
+    let _ = write!(
+        text,
+        r#","{name}":{{"status":{},"outcome":"{outcome}","total_ms":{total},"output_tokens":{}"#,
+        half.status, half.output_tokens,
+    );
+    if let Some(route) = &half.route {
+        let provider = quoted(&route.provider.id);
+        let upstream = &route.upstream_json;
+        let _ = write!(text, r#","provider":{provider},"upstream_model":{upstream}"#);
+    }
+    if let Some(first) = half.first_event {
+        let _ = write!(text, r#","first_event_ms":{}"#, first.as_millis());
+    }
+    if let Some(cost) = half.cost {
+        let _ = write!(text, r#","cost":"{cost}""#);
+    }
+    if let Some(characters) = half.characters {
+        let _ = write!(text, r#","characters":{characters}"#);
+    }
+    if let Some(finish) = &half.finish {
+        let _ = write!(text, r#","finish_reason":{}"#, quoted(finish));
+    }
+    text.push('}');
+}
+
+fn compared_text(text: &mut String, comparison: &Comparison) {
+    let time = timestamp(comparison.at);
+    let _ = write!(text, "{}     mirror    ", &time[11..23]);
+    for (joint, half) in [("", &comparison.main), (" and", &comparison.shadow)] {
+        if let Some(route) = &half.route {
+            let _ = write!(text, "{joint} {}/{}", route.provider.id, route.upstream_model);
+        }
+        let _ = write!(text, "  {} in {:?}", half.outcome.word(), rounded(half.total));
+    }
+    if let Some(similarity) = comparison.similarity {
+        let _ = write!(text, ", similarity {similarity:.2}");
+    }
+    let _ = writeln!(text, "  {}", comparison.id);
 }
 
 fn rounded(duration: Duration) -> Duration {

@@ -25,6 +25,7 @@ mod recording;
 mod reports;
 mod service;
 mod stalls;
+mod tasks;
 mod tokens;
 mod upstream;
 mod version;

@@ -8,8 +8,8 @@ use policy::config::Sync;
 use policy::directory::Kind;
 use policy::money::Money;
 use relay::{
-    Bound, Caller, Feedback, Lasting, Noting, Outcome, Provenance, Record, Recorder, Unnoted,
-    Unrecorded,
+    Bound, Caller, Comparison, Feedback, Lasting, Noting, Outcome, Provenance, Record, Recorder,
+    Unnoted, Unrecorded,
 };
 
 use crate::alerts::Alerts;
@@ -90,6 +90,12 @@ impl Recorder for Recording {
         }
         if let Some(log) = &self.log {
             log.record(record);
+        }
+    }
+
+    fn compared(&self, comparison: Box<Comparison>) {
+        if let Some(log) = &self.log {
+            log.compared(comparison);
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::local::LocalExecutor;
 use crate::pages::State;
 use crate::service::Service;
 use crate::stalls::Stalls;
+use crate::tasks::LocalTasks;
 use crate::upstream::{Network, TlsConfigs};
 
 /// How long a client may take from connecting to its first bytes, and from one request's head to
@@ -87,7 +88,8 @@ pub(crate) async fn serve(
     let listener = TcpListener::from_std(listener)?;
     let network = Rc::new(Network::new(Arc::clone(&shared.tls)));
     let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&network)));
-    let relay = Relay::new(network, recorder, Arc::clone(&shared.gate));
+    let tasks = Rc::new(LocalTasks::default());
+    let relay = Relay::new(network, recorder, Arc::clone(&shared.gate), Rc::clone(&tasks) as _);
     let snapshot = Arc::clone(&shared.snapshot);
     let stop = Stop::default();
     let state = Arc::clone(&shared.state);
@@ -110,6 +112,9 @@ pub(crate) async fn serve(
     while open.get() > 0 {
         sleep(Duration::from_millis(5)).await;
     }
+    // Nobody waits for what runs beside the connections.
+    stop.shed.set();
+    tasks.end().await;
     stopping.abort();
     Ok(())
 }

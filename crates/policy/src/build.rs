@@ -22,6 +22,7 @@ use crate::units;
 mod callers;
 mod checks;
 mod composed;
+mod mirrors;
 mod models;
 mod providers;
 mod tls;

@@ -12,6 +12,7 @@ mod cause;
 mod check;
 mod codes;
 mod ewma;
+pub mod mirrored;
 mod registry;
 pub mod retry;
 mod times;

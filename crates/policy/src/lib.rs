@@ -18,6 +18,7 @@ mod load;
 pub mod money;
 mod names;
 pub mod plan;
+mod planned;
 mod prefill;
 pub mod price;
 mod problem;

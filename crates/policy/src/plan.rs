@@ -18,6 +18,7 @@ mod condition;
 mod config;
 mod facts;
 pub(crate) mod hash;
+mod mirror;
 mod picker;
 mod shape;
 mod sides;
@@ -34,12 +35,14 @@ use crate::snapshot::Route;
 use beside::SideBySide;
 pub use beside::{Beside, HEDGED_PERCENT, HedgeConfig, Late};
 pub use candidate::{Candidate, Explanation, Reason, Skip, Skipped, Why};
-pub(crate) use compile::{Draft, Spot};
+pub(crate) use compile::{Draft, Spot, is_in};
 pub use compile::{MOST_DEPTH, MOST_TARGETS, MOST_WEIGHT};
 pub use composed::{Answered, Composed, Escalate, Judge, MOST_MEMBERS, MOST_STEPS};
 pub use condition::{ConditionConfig, Texts};
 pub use config::{Affinity, By, CaseConfig, Parts, PlanConfig, Resume, Sticky};
 pub use facts::{Facts, LIKELY_OUTPUT, Needs, metadata};
+pub(crate) use mirror::PlannedMirror;
+pub use mirror::{Mirror, is_drawn};
 pub use picker::{Failed, Picker};
 use shape::Shape;
 pub use sides::{Side, Sides, StickyTo};
@@ -63,6 +66,7 @@ pub struct Plan {
     /// Where requests wait for room, if they do.
     queue: Option<Queue>,
     resume: Resume,
+    mirror: Option<Arc<Mirror>>,
 }
 
 /// One place where a model can be served.
@@ -131,6 +135,7 @@ impl Plan {
             exchange,
             queue: None,
             resume: Resume::Off,
+            mirror: None,
         }
     }
 
@@ -151,6 +156,12 @@ impl Plan {
         self
     }
 
+    /// The same plan, of which a share of the requests goes to this route as well.
+    pub(crate) fn mirrored_to(mut self, route: Arc<Route>, share: u16, health: &Health) -> Self {
+        self.mirror = Some(Arc::new(Mirror::new(&self.model, route, share, health)));
+        self
+    }
+
     /// The same plan, with what another registry knows of its targets.
     pub(crate) fn known_by(&self, health: &Health) -> Self {
         let target = |target: &Target| Target::new(Arc::clone(&target.route), health);
@@ -168,6 +179,10 @@ impl Plan {
             exchange: Arc::clone(&self.exchange),
             queue: None,
             resume: self.resume,
+            mirror: self
+                .mirror
+                .as_ref()
+                .map(|mirror| Arc::new(mirror.known_by(&self.model, health))),
         }
         .asking(self.beside(), self.retries, health)
         .lined_up(self.queue.as_ref().map(|queue| queue.waiting), health)
@@ -194,6 +209,12 @@ impl Plan {
     #[must_use]
     pub fn first_route(&self) -> &Arc<Route> {
         &self.first
+    }
+
+    /// Its shadow, if it has one. Not among its targets.
+    #[must_use]
+    pub fn mirror(&self) -> Option<&Arc<Mirror>> {
+        self.mirror.as_ref()
     }
 
     /// How long to wait, in milliseconds, before it is gone through again after all of its targets

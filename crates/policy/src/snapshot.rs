@@ -16,10 +16,10 @@ use crate::health::Health;
 use crate::jwt::Issuer;
 use crate::money::Exchange;
 use crate::names::{Pattern, UnknownModel, nearest};
-use crate::plan::{Beside, Draft, Plan, Resume, Spot};
+use crate::plan::{Plan, Spot};
+use crate::planned::{Planned, Way};
 use crate::price::{ModelLimits, Price};
 use crate::provider::{Clocks, Provider};
-use crate::queue::Waiting;
 use crate::rules::Rule;
 use crate::tls::Tls;
 
@@ -221,7 +221,7 @@ impl Route {
 /// A wildcard model.
 pub(crate) struct Wildcard {
     pub(crate) pattern: Pattern,
-    /// The upstream models, whose stars are filled in.
+    /// The upstream models, whose stars are filled in; that of the mirror behind them.
     pub(crate) targets: Vec<Pattern>,
     pub(crate) model: Planned,
 }
@@ -232,47 +232,6 @@ impl Wildcard {
         let spots = self.model.draft.spots().iter();
         let named = spots.zip(&self.targets).zip(&self.model.ways);
         named.map(|((spot, target), way)| (spot, target, way))
-    }
-}
-
-/// A model of the file, from which its plan is made.
-pub(crate) struct Planned {
-    pub(crate) name: Box<str>,
-    pub(crate) draft: Draft,
-    /// One for each target of the draft.
-    pub(crate) ways: Vec<Way>,
-    pub(crate) exchange: Arc<Exchange>,
-    pub(crate) beside: Option<Beside>,
-    pub(crate) retries: u32,
-    pub(crate) waiting: Option<Waiting>,
-    pub(crate) resume: Resume,
-}
-
-/// What of a model applies to one of its targets.
-pub(crate) struct Way {
-    pub(crate) edits: Arc<EditPlan>,
-    pub(crate) clocks: Clocks,
-    pub(crate) holder: Option<Arc<Holder>>,
-}
-
-impl Planned {
-    /// The plan, where `upstream` says what the provider of each target calls the model.
-    pub(crate) fn plan(
-        &self,
-        name: &str,
-        upstream: impl Fn(usize) -> String,
-        finish: impl Fn(Route) -> Route,
-        health: &Health,
-    ) -> Option<Plan> {
-        let route = |index: usize, spot: &Spot| {
-            let way = self.ways.get(index)?;
-            let edits = Arc::clone(&way.edits);
-            let route = Route::new(&spot.provider, &upstream(index), edits, way.clocks);
-            Some(Arc::new(finish(route.held_by(way.holder.as_ref()))))
-        };
-        let plan = self.draft.plan(name, route, &self.exchange, health)?;
-        let plan = plan.asking(self.beside, self.retries, health);
-        Some(plan.lined_up(self.waiting, health).resuming(self.resume))
     }
 }
 

@@ -24,7 +24,7 @@ use crate::resume::said::Said;
 use crate::serve::Context;
 
 /// Characters of a model's name that are recorded: nobody has to name one that exists.
-const LOGGED_NAME: usize = 200;
+pub(crate) const LOGGED_NAME: usize = 200;
 
 /// How far a request has come in its plan.
 #[derive(Default)]
@@ -263,6 +263,10 @@ impl Context {
                 Ok(ask) => {
                     if let Some(place) = course.place.take() {
                         place.admitted();
+                    }
+                    // What a composed model is made of is not mirrored: nobody gets its answer as such.
+                    if course.given.is_none() {
+                        self.draw(&way.plan, &model, incoming);
                     }
                     return Ok(Step::Ask(ask));
                 }

@@ -26,6 +26,7 @@ mod hold;
 mod identify;
 mod intake;
 mod latch;
+mod mirror;
 mod models;
 mod other;
 mod pass;
@@ -48,9 +49,10 @@ pub use feedback::Feedback;
 pub use identify::{Caller, Gate, TokenRefusal, Tokens};
 pub use intake::{Endpoint, Operation, endpoint, wrong_method};
 pub use latch::{Latch, Waiter};
+pub use mirror::{Comparison, Half};
 pub use ports::{
-    BoxError, Call, Failure, FailureKind, Lasting, Noting, Outgoing, Recorder, Unnoted, Unrecorded,
-    UploadFault, Upstream,
+    BoxError, Call, Failure, FailureKind, Lasting, Noting, Outgoing, Recorder, Task, Tasks,
+    Unnoted, Unrecorded, UploadFault, Upstream,
 };
 pub use record::{Outcome, Provenance, Record};
 pub use reply::ReplyBody;

@@ -17,6 +17,7 @@ use policy::Provider;
 use crate::admit::Bound;
 use crate::feedback::Feedback;
 use crate::identify::Caller;
+use crate::mirror::Comparison;
 use crate::record::Record;
 
 /// What the body of a call fails with when the client's upload turns out, on its way through, to be
@@ -184,6 +185,9 @@ pub trait Recorder {
     /// not fail: what cannot be taken now is kept, or counted.
     fn record(&self, record: Box<Record>);
 
+    /// Takes the two answers to a request that was mirrored, once both have ended.
+    fn compared(&self, _: Box<Comparison>) {}
+
     /// Takes what a caller thinks of an answer; ready when it is written down. Dropping the future
     /// may leave it unwritten. Where nothing is recorded, no request is known.
     fn feedback(&self, _: Feedback, _: &Caller) -> Noting {
@@ -214,3 +218,12 @@ pub type Noting = Pin<Box<dyn Future<Output = Result<(), Unnoted>>>>;
 
 /// See [`Recorder::lasting`].
 pub type Lasting = Pin<Box<dyn Future<Output = ()>>>;
+
+/// What runs beside the requests of a worker, and outlasts the one that began it.
+pub trait Tasks {
+    /// Runs a task to its end. One that is dropped before gives back what it holds.
+    fn spawn(&self, task: Task);
+}
+
+/// See [`Tasks`].
+pub type Task = Pin<Box<dyn Future<Output = ()>>>;

@@ -105,8 +105,10 @@ pub struct Record {
     pub fault: Option<&'static str>,
     /// Why the attempt failed, if it did.
     pub cause: Option<Cause>,
-    /// Who called.
+    /// Who called; nobody, if it is the copy of a request.
     pub caller: Caller,
+    /// The request that it is a copy of, for a shadow.
+    pub mirror_of: Option<RequestId>,
     /// A provider was asked: there is a record of the attempt.
     pub asked: bool,
     /// Which attempt it was, from 1, and of how many if it is the last; 0 if there was none.
@@ -166,6 +168,7 @@ impl Record {
             fault: None,
             cause: None,
             caller: Caller::default(),
+            mirror_of: None,
             asked: false,
             attempt: 0,
             attempts: 0,

@@ -1,12 +1,14 @@
 //! The body of a response: in memory, tapped, or passed through.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::gather::FRAME;
+use crate::mirror::Ear;
 use crate::pass::Pass;
 use crate::ports::{Failure, Lasting};
 use crate::resume::{Resumable, Sequel};
@@ -22,6 +24,8 @@ pub struct ReplyBody<B> {
     /// The record is made, and what comes with it waits or has waited.
     ending: bool,
     held: Option<Box<Held>>,
+    /// Who hears it on its way, if its request was mirrored.
+    ear: Option<Rc<Ear>>,
 }
 
 /// The end of an answer, and what it waits for.
@@ -63,8 +67,22 @@ impl<B> ReplyBody<B> {
         Self::new(Inner::Pass(Box::new(pass)))
     }
 
+    /// All of it, if it is in memory.
+    pub(crate) fn in_memory(&self) -> Option<&Bytes> {
+        match &self.inner {
+            Inner::Whole(bytes) => Some(bytes),
+            Inner::Tap(_) | Inner::Resumable(_) | Inner::Pass(_) => None,
+        }
+    }
+
+    /// The same, heard on its way.
+    pub(crate) fn heard_by(mut self, ear: Rc<Ear>) -> Self {
+        self.ear = Some(ear);
+        self
+    }
+
     fn new(inner: Inner<B>) -> Self {
-        Self { inner, ending: false, held: None }
+        Self { inner, ending: false, held: None, ear: None }
     }
 }
 
@@ -135,7 +153,35 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        let body = &mut *self;
+        let polled = ready!(self.poll_recorded(cx));
+        if let Some(ear) = &self.ear
+            && let Some(Ok(frame)) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            ear.hear(data);
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.held.is_none() && self.inner.is_over()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Inner::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Tap(_) | Inner::Resumable(_) | Inner::Pass(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl<B> ReplyBody<B>
+where
+    B: Body<Data = Bytes, Error = Failure> + Unpin,
+{
+    /// The next frame; the last one once the record lasts.
+    fn poll_recorded(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
+        let body = self;
         if body.held.is_none() {
             let polled = ready!(body.inner.poll(cx));
             let ended = body.inner.settlement().filter(|settlement| settlement.is_closed());
@@ -153,16 +199,5 @@ where
             ready!(held.lasting.as_mut().poll(cx));
         }
         Poll::Ready(body.held.take().and_then(|held| held.end))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.held.is_none() && self.inner.is_over()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.inner {
-            Inner::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Inner::Tap(_) | Inner::Resumable(_) | Inner::Pass(_) => SizeHint::default(),
-        }
     }
 }

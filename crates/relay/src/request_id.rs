@@ -52,6 +52,13 @@ impl RequestId {
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
+    /// The id of the copy of this request: the same time, and every random digit turned round. The
+    /// id of the copy's copy is this one again, so that each of the two tells the other.
+    #[must_use]
+    pub fn mirrored(self) -> Self {
+        Self(self.0 ^ u128::from(u64::MAX))
+    }
+
     /// As the value of a header.
     #[must_use]
     pub fn to_header(&self) -> HeaderValue {

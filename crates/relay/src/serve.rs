@@ -27,8 +27,9 @@ use crate::headers::{JSON, to_upstream};
 use crate::identify::{Caller, Callers, Gate, identify};
 use crate::intake::{self, Endpoint, Operation};
 use crate::latch::Latch;
+use crate::mirror::Mirroring;
 use crate::models;
-use crate::ports::{BoxError, Call, Outgoing, Recorder, Unrecorded, Upstream};
+use crate::ports::{BoxError, Call, Outgoing, Recorder, Tasks, Unrecorded, Upstream};
 use crate::prepare;
 use crate::queue;
 use crate::record::Outcome;
@@ -66,6 +67,7 @@ struct Inner<U> {
     upstream: U,
     recorder: Rc<dyn Recorder>,
     callers: Callers,
+    tasks: Rc<dyn Tasks>,
 }
 
 /// What is known of a request from its head on.
@@ -87,14 +89,30 @@ pub(crate) struct Context {
     pub(crate) later: Duration,
     /// Random bits, for plans.
     pub(crate) random: u64,
+    /// Whether it goes to a shadow as well.
+    pub(crate) mirroring: Mirroring,
 }
 
 pub(crate) type Answer<B> = Result<Response<ReplyBody<B>>, Ended>;
 
 impl<U: Upstream> Relay<U> {
-    /// A relay over a network, that records to `recorder` and knows callers by `gate`.
-    pub fn new(upstream: U, recorder: Rc<dyn Recorder>, gate: Arc<Gate>) -> Self {
-        Self(Rc::new(Inner { upstream, recorder, callers: Callers::new(gate) }))
+    /// A relay over a network, that records to `recorder`, knows callers by `gate`, and has `tasks`
+    /// run what outlasts a request.
+    pub fn new(
+        upstream: U,
+        recorder: Rc<dyn Recorder>,
+        gate: Arc<Gate>,
+        tasks: Rc<dyn Tasks>,
+    ) -> Self {
+        Self(Rc::new(Inner { upstream, recorder, callers: Callers::new(gate), tasks }))
+    }
+
+    pub(crate) fn recorder(&self) -> &Rc<dyn Recorder> {
+        &self.0.recorder
+    }
+
+    pub(crate) fn tasks(&self) -> &dyn Tasks {
+        &*self.0.tasks
     }
 
     /// Answers one request of the API. Dropping the future, or the body of the response, cancels
@@ -147,6 +165,7 @@ impl<U: Upstream> Relay<U> {
             queued: Duration::ZERO,
             later: Duration::ZERO,
             random: id.random(),
+            mirroring: Mirroring::No,
         };
         let answer = match endpoint.and_then(|endpoint| {
             context.identify(&parts, address, operation, &self.0.callers)?;
@@ -155,7 +174,8 @@ impl<U: Upstream> Relay<U> {
             Ok(endpoint) => self.dispatch(&endpoint, &parts, body, &mut context).await,
             Err(fault) => Err(refused(fault)),
         };
-        let mut response = answer.unwrap_or_else(|ended| fault_response(ended, &mut context));
+        let response = answer.unwrap_or_else(|ended| fault_response(ended, &mut context));
+        let mut response = context.mirroring.listen(response);
         if context.settlement.is_closed()
             && let Some(lasting) = context.settlement.lasting()
         {
@@ -227,6 +247,7 @@ impl<U: Upstream> Relay<U> {
             refused(Fault::new(Code::LedgerUnavailable, message))
         })?;
         context.asked = Instant::now();
+        self.mirror(context);
         let before = (context.asked - context.start).saturating_sub(context.waited);
         let response = attempt::send(&self.0.upstream, id, due, call).await?;
         let attempts = context.settlement.attempts();
@@ -294,6 +315,7 @@ impl Context {
             shed: Rc::clone(&self.shed),
             settlement: self.settlement.branch(),
             caller: self.caller.clone(),
+            mirroring: Mirroring::No,
             ..*self
         }
     }
@@ -360,7 +382,7 @@ pub(crate) fn refused(fault: Fault) -> Ended {
 }
 
 /// The response for a fault; the record is closed with it.
-fn fault_response<B>(ended: Ended, context: &mut Context) -> Response<ReplyBody<B>> {
+pub(crate) fn fault_response<B>(ended: Ended, context: &mut Context) -> Response<ReplyBody<B>> {
     let Ended { outcome, fault, cause } = ended;
     let status = fault.code.status();
     let mut response = json(status, fault.to_json(context.language));

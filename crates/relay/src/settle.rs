@@ -129,6 +129,8 @@ impl Settlement {
         let (keeps, is_beside) = (self.keeps, self.is_beside);
         self.retire();
         branch.note(|record| record.is_last = is_last);
+        // Whoever looks on looks at the request, whichever attempt is its own.
+        branch.recorder = Rc::clone(&self.recorder);
         *self = branch.take();
         (self.keeps, self.is_beside) = (keeps, is_beside);
         if let Some(mut kept) = self.kept.take() {
@@ -183,6 +185,16 @@ impl Settlement {
         if let Some(record) = &mut self.open {
             change(record);
         }
+    }
+
+    /// The id of the request; `None` if its record is closed.
+    pub(crate) fn id(&self) -> Option<RequestId> {
+        self.open.as_ref().map(|record| record.id)
+    }
+
+    /// Puts a recorder around the one there is.
+    pub(crate) fn witnessed(&mut self, witness: impl FnOnce(Rc<dyn Recorder>) -> Rc<dyn Recorder>) {
+        self.recorder = witness(Rc::clone(&self.recorder));
     }
 
     /// Whether any budget counts the request on this route.

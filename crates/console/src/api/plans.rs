@@ -160,7 +160,7 @@ fn chain(desk: &Desk, named: Option<&str>) -> Result<Option<Chain>, Fault> {
     }
 }
 
-fn plans(desk: &Desk) -> Result<Plans, Fault> {
+pub(super) fn plans(desk: &Desk) -> Result<Plans, Fault> {
     let nothing = || Fault::new(Code::Failed, "Nothing runs here that has plans.");
     desk.inner.live.plans().ok_or_else(nothing)
 }

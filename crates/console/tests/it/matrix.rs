@@ -40,6 +40,7 @@ const REVIEWED: &str = "
     KeyStanding   + + + t
     Explain       + + + t
     ListTargets   + + + -
+    ListMirrors   + + + -
     GetPrice      + + + +
     GetUsage      + + + t
     ListRequests  + + + t

@@ -23,6 +23,7 @@ use wire::sse::{Framer, events};
 use super::load;
 use crate::configuration::Source;
 use crate::service::Body;
+use crate::tasks::LocalTasks;
 use crate::upstream::{Network, TlsConfigs};
 
 /// Records nothing.
@@ -57,7 +58,8 @@ pub(crate) fn chat(source: &Source, model: &str, prompt: &str) -> Result<ExitCod
             pepper: Pepper::new([0; 32]),
             tokens: None,
         });
-        let relay = Relay::new(Rc::new(network), Rc::new(Silence), gate);
+        let relay =
+            Relay::new(Rc::new(network), Rc::new(Silence), gate, Rc::new(LocalTasks::default()));
         let body = Full::from(ask.to_string());
         let shed = Rc::new(Latch::default());
         // The owner asks, at the terminal: no key is needed.

@@ -41,6 +41,7 @@ impl Builder<'_> {
             );
         }
         let has_more = model.hedge.is_some() || model.race.is_some() || model.retries.is_some();
+        let has_more = has_more || model.mirror.is_some();
         if has_more || model.plan != PlanConfig::default() {
             let hint = "leave `target` and the like to the models it names";
             self.problem(*place, "a composed model has no targets of its own", hint);

@@ -14,10 +14,11 @@ use crate::health::retry::MOST_RETRIES;
 use crate::money::Money;
 use crate::names::{Pattern, nearest};
 use crate::plan::{Beside, Draft, Plan, Resume, Spot};
+use crate::planned::{Planned, Way};
 use crate::problem::Place;
 use crate::provider::Provider;
 use crate::queue::{QueueConfig, Waiting};
-use crate::snapshot::{Planned, Route, Way, Wildcard};
+use crate::snapshot::{Route, Wildcard};
 use crate::units;
 
 /// How long a request waits for room, if nothing is said.
@@ -64,7 +65,9 @@ impl Builder<'_> {
             self.holders.extend(holder.clone());
             let edits = EditPlan::compile(&written.value.edits.value);
             let beside = self.beside(&written.value, &draft);
-            let ways = draft.spots.iter().map(|spot| {
+            let mirror = self.mirror(written, config, providers);
+            let spots = draft.spots.iter().chain(mirror.iter().map(|mirror| &mirror.spot));
+            let ways = spots.map(|spot| {
                 let clocks = self.clocks(spot.provider.clocks, &written.value.timeouts);
                 let edits = Arc::new(edits.clone().over(&spot.provider.edits));
                 Way { edits, clocks, holder: holder.clone() }
@@ -74,6 +77,7 @@ impl Builder<'_> {
                 name: name.as_str().into(),
                 draft,
                 ways,
+                mirror,
                 exchange: Arc::clone(&exchange),
                 beside,
                 retries: self.retries(&written.value),
@@ -110,7 +114,7 @@ impl Builder<'_> {
     /// Puts a model among the exact names or the wildcards.
     fn place(&mut self, model: Planned, place: Place, models: &mut Models, health: &Health) {
         let name = model.name.to_string();
-        let stars = model.draft.spots.iter().map(|spot| Pattern::parse(&spot.model));
+        let stars = model.spots().map(|spot| Pattern::parse(&spot.model));
         let stars: Vec<Option<Pattern>> = stars.collect();
         match Pattern::parse(&name) {
             Some(pattern) if stars.iter().all(Option::is_some) => {
@@ -119,7 +123,9 @@ impl Builder<'_> {
             }
             None if stars.iter().all(Option::is_none) && !name.contains('*') => {
                 self.check_prices(&name, &model);
-                let upstream = |index: usize| model.draft.spots[index].model.clone();
+                let upstream = |index: usize| {
+                    model.spots().nth(index).map(|spot| spot.model.clone()).unwrap_or_default()
+                };
                 let Some(plan) = model.plan(&name, upstream, |route| route, health) else { return };
                 models.names.push((name.clone(), Arc::clone(&plan.first_route().provider.id)));
                 models.exact.insert(name.into(), Arc::new(plan));
@@ -127,7 +133,7 @@ impl Builder<'_> {
             pattern => {
                 let is_wrong = |star: &Option<Pattern>| star.is_some() != pattern.is_some();
                 let wrong = stars.iter().position(is_wrong).unwrap_or(0);
-                let target = model.draft.spots.get(wrong).map_or("", |spot| &spot.model);
+                let target = model.spots().nth(wrong).map_or("", |spot| &spot.model);
                 self.problem(
                     place,
                     format!("`{name}` and its target `{target}` must hold one * each, or none"),
@@ -219,7 +225,7 @@ impl Builder<'_> {
 }
 
 /// What a target means; else the problem, if it is not told elsewhere.
-fn spot(
+pub(super) fn spot(
     target: &str,
     config: &Config,
     providers: &[Arc<Provider>],

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 
-use super::{At, EscalateConfig, JudgeConfig};
+use super::{At, EscalateConfig, JudgeConfig, MirrorConfig};
 use crate::budget::Budgets;
 use crate::limit::LimitsMap;
 use crate::plan::{Affinity, By, CaseConfig, HedgeConfig, Parts, PlanConfig, Resume, Sticky};
@@ -45,6 +45,8 @@ pub struct ModelConfig {
     pub queue: Option<At<QueueConfig>>,
     /// Where an answer that broke off in the middle is gone on with.
     pub resume: At<Resume>,
+    /// A target that gets a share of the requests as well.
+    pub mirror: Option<At<MirrorConfig>>,
 }
 
 /// The long form of a model.
@@ -155,6 +157,11 @@ struct LongModel {
     /// `off` (the default). Never after a call of a tool.
     #[schemars(extend("x-example" = "elsewhere"))]
     resume: At<Resume>,
+    /// A shadow: a target that gets a copy of a share of the requests as well, in percent. Its answers
+    /// are compared with those that clients get, and thrown away. The short form is the target alone,
+    /// for all requests.
+    #[schemars(extend("x-example" = {"to": "glm/glm-5", "share": 5}))]
+    mirror: Option<At<MirrorConfig>>,
 }
 
 impl<'de> Deserialize<'de> for ModelConfig {
@@ -216,6 +223,7 @@ impl<'de> Visitor<'de> for EitherForm {
             budget: long.budget,
             queue: long.queue,
             resume: long.resume,
+            mirror: long.mirror,
         })
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::allowance::Allowance;
 use super::bench::{Bench, Credentials};
 use super::check::CheckState;
+use super::mirrored::{Mirrored, Room};
 use super::retry::RetryBudget;
 use super::{Live, Range, TargetHealth};
 use crate::queue::{Bell, Line};
@@ -30,6 +31,8 @@ pub struct Health {
     bells: Kept<Bell>,
     /// By model.
     lines: Kept<Line>,
+    mirrored: Kept<Mirrored>,
+    room: Arc<Room>,
 }
 
 impl Health {
@@ -75,6 +78,34 @@ impl Health {
         self.lines.get(model)
     }
 
+    /// The sums of a model and a shadow of it, `provider/upstream-model`.
+    #[must_use]
+    pub fn mirrored(&self, model: &str, shadow: &str) -> Arc<Mirrored> {
+        self.mirrored.get(&format!("{model}\0{shadow}"))
+    }
+
+    /// All of them: model, shadow and sums, in the order of names.
+    #[must_use]
+    pub fn all_mirrored(&self) -> Vec<(String, String, Arc<Mirrored>)> {
+        let mut all: Vec<_> = self
+            .mirrored
+            .all()
+            .into_iter()
+            .filter_map(|(name, mirrored)| {
+                let (model, shadow) = name.split_once('\0')?;
+                Some((model.to_owned(), shadow.to_owned(), mirrored))
+            })
+            .collect();
+        all.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        all
+    }
+
+    /// The room for mirrored requests.
+    #[must_use]
+    pub fn room(&self) -> Arc<Room> {
+        Arc::clone(&self.room)
+    }
+
     /// How many targets are known.
     #[must_use]
     pub fn known_targets(&self) -> usize {
@@ -114,6 +145,11 @@ impl<T: Default> Kept<T> {
     pub(super) fn each(&self, front: &str, look: impl Fn(&T)) {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.iter().filter(|(name, _)| name.starts_with(front)).for_each(|(_, known)| look(known));
+    }
+
+    fn all(&self) -> Vec<(Box<str>, Arc<T>)> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().map(|(name, known)| (name.clone(), Arc::clone(known))).collect()
     }
 
     fn len(&self) -> usize {

@@ -28,16 +28,22 @@ impl Times {
         }
     }
 
-    /// The time within which 95 % of the answers began, rounded up to the end of its bucket; `None`
-    /// before there were twenty.
+    /// The time within which 95 % of the answers began; see [`Times::percentile_ms`].
     #[must_use]
     pub fn p95_ms(&self) -> Option<u64> {
+        self.percentile_ms(95)
+    }
+
+    /// The time that so many percent do not exceed, rounded up to the end of its bucket; `None`
+    /// before there were twenty.
+    #[must_use]
+    pub fn percentile_ms(&self, percent: u32) -> Option<u64> {
         let buckets = self.0.get()?;
         let all = Some(total(buckets)).filter(|all| *all >= LEAST)?;
         let mut above = 0;
         for (index, bucket) in buckets.iter().enumerate().rev() {
             above += bucket.load(Relaxed);
-            if u64::from(above) * 20 > u64::from(all) {
+            if u64::from(above) * 100 > u64::from(all) * u64::from(100 - percent) {
                 return Some(end(index));
             }
         }

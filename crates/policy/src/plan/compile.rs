@@ -101,7 +101,7 @@ impl Draft {
 
 /// Whether a provider in `place` is in a region. Whoever runs it at home is in all of them; whoever
 /// does not say where it is, in none.
-pub(super) fn is_in(place: Option<&str>, region: &str) -> bool {
+pub(crate) fn is_in(place: Option<&str>, region: &str) -> bool {
     place.is_some_and(|place| {
         ["local", "private", region].iter().any(|known| known.eq_ignore_ascii_case(place))
     })

@@ -30,6 +30,7 @@ mod limits_at_once;
 mod limits_config;
 mod listed;
 mod load_problems;
+mod mirrors;
 mod mutations;
 mod namesakes;
 mod nearest;

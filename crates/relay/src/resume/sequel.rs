@@ -19,6 +19,7 @@ use crate::course::{Course, Step};
 use crate::fault::{Code, Fault};
 use crate::intake::Endpoint;
 use crate::latch::Waiter;
+use crate::mirror::Mirroring;
 use crate::ports::Upstream;
 use crate::record::Outcome;
 use crate::respond::rules;
@@ -49,6 +50,8 @@ impl<U: Upstream> Request<U> {
             shed: Rc::clone(&context.shed),
             settlement: context.take_settlement(),
             caller: context.caller.clone(),
+            // What is heard of the answer is heard of its body.
+            mirroring: Mirroring::No,
             ..*context
         };
         let Incoming { endpoint, parts, body } = incoming;

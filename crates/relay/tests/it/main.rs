@@ -25,6 +25,7 @@ mod headers;
 mod language;
 mod lasting;
 mod limits;
+mod mirrors;
 mod models;
 mod oversized;
 mod panics;

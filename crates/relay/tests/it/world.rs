@@ -18,8 +18,8 @@ use policy::key::Pepper;
 use policy::{Environment, Snapshot};
 use providers::Profile;
 use relay::{
-    Bound, Caller, Failure, Feedback, Gate, Lasting, Latch, Noting, Record, Recorder, Relay,
-    ReplyBody, Unnoted, Unrecorded, Waiter,
+    Bound, Caller, Comparison, Failure, Feedback, Gate, Lasting, Latch, Noting, Record, Recorder,
+    Relay, ReplyBody, Task, Tasks, Unnoted, Unrecorded, Waiter,
 };
 use serde_json::Value;
 use tokio::time::Instant;
@@ -74,6 +74,8 @@ pub(crate) struct Log {
     records: RefCell<Vec<Record>>,
     /// The bound of each request that was opened.
     pub(crate) opened: RefCell<Vec<Bound>>,
+    /// What was compared.
+    pub(crate) compared: RefCell<Vec<Comparison>>,
     /// Nothing can be opened.
     pub(crate) full: Cell<bool>,
     /// It panics here, once.
@@ -110,6 +112,10 @@ impl Recorder for Log {
         self.records.borrow_mut().push(*record);
     }
 
+    fn compared(&self, comparison: Box<Comparison>) {
+        self.compared.borrow_mut().push(*comparison);
+    }
+
     fn feedback(&self, feedback: Feedback, caller: &Caller) -> Noting {
         if let Some(why) = self.refuses.get() {
             return Box::pin(ready(Err(why)));
@@ -122,6 +128,16 @@ impl Recorder for Log {
     fn lasting(&self) -> Option<Lasting> {
         let mut waiter = Waiter::new(self.disk.borrow().clone()?);
         Some(Box::pin(poll_fn(move |cx| waiter.poll(cx))))
+    }
+}
+
+/// Keeps tasks until the test has them run.
+#[derive(Default)]
+struct Later(RefCell<Vec<Task>>);
+
+impl Tasks for Later {
+    fn spawn(&self, task: Task) {
+        self.0.borrow_mut().push(task);
     }
 }
 
@@ -150,6 +166,7 @@ fn directory(snapshot: &Snapshot, pepper: &Pepper) -> Directory {
 /// See the [module](self).
 pub(crate) struct World {
     relay: Relay<Rc<Scripted>>,
+    later: Rc<Later>,
     pub(crate) upstream: Rc<Scripted>,
     pub(crate) log: Rc<Log>,
     pub(crate) gate: Arc<Gate>,
@@ -178,8 +195,11 @@ impl World {
         let pepper = Pepper::new([7; 32]);
         let directory = Arc::new(directory(snapshot, &pepper));
         let gate = Arc::new(Gate { epoch: Instant::now(), directory, pepper, tokens: None });
+        let later = Rc::new(Later::default());
+        let tasks = Rc::clone(&later) as Rc<dyn Tasks>;
         Self {
-            relay: Relay::new(Rc::clone(&upstream), recorder, Arc::clone(&gate)),
+            relay: Relay::new(Rc::clone(&upstream), recorder, Arc::clone(&gate), tasks),
+            later,
             upstream,
             log,
             gate,
@@ -230,6 +250,11 @@ impl World {
         };
         let (parts, body) = Box::pin(self.relay.serve(request)).await.into_parts();
         Answer { status: parts.status, headers: parts.headers, body, start }
+    }
+
+    /// Takes what was to run beside the requests so far.
+    pub(crate) fn take_tasks(&self) -> Vec<Task> {
+        self.later.0.take()
     }
 
     /// Sends a chat request and reads the whole answer.

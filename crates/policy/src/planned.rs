@@ -1,0 +1,63 @@
+//! Models of the file whose plans are still to be made: once for an exact name, and for each name that
+//! a wildcard fits.
+
+use std::sync::Arc;
+
+use crate::directory::Holder;
+use crate::edits::EditPlan;
+use crate::health::Health;
+use crate::money::Exchange;
+use crate::plan::{Beside, Draft, Plan, PlannedMirror, Resume, Spot};
+use crate::provider::Clocks;
+use crate::queue::Waiting;
+use crate::snapshot::Route;
+
+/// A model of the file, from which its plan is made.
+pub(crate) struct Planned {
+    pub(crate) name: Box<str>,
+    pub(crate) draft: Draft,
+    /// One for each target of the draft, and one for the mirror.
+    pub(crate) ways: Vec<Way>,
+    pub(crate) mirror: Option<PlannedMirror>,
+    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) beside: Option<Beside>,
+    pub(crate) retries: u32,
+    pub(crate) waiting: Option<Waiting>,
+    pub(crate) resume: Resume,
+}
+
+/// What of a model applies to one of its targets.
+pub(crate) struct Way {
+    pub(crate) edits: Arc<EditPlan>,
+    pub(crate) clocks: Clocks,
+    pub(crate) holder: Option<Arc<Holder>>,
+}
+
+impl Planned {
+    /// Where its targets are, and behind them its mirror.
+    pub(crate) fn spots(&self) -> impl Iterator<Item = &Spot> {
+        self.draft.spots().iter().chain(self.mirror.iter().map(|mirror| &mirror.spot))
+    }
+
+    /// The plan, where `upstream` says what the provider of each target calls the model.
+    pub(crate) fn plan(
+        &self,
+        name: &str,
+        upstream: impl Fn(usize) -> String,
+        finish: impl Fn(Route) -> Route,
+        health: &Health,
+    ) -> Option<Plan> {
+        let route = |index: usize, spot: &Spot| {
+            let way = self.ways.get(index)?;
+            let edits = Arc::clone(&way.edits);
+            let route = Route::new(&spot.provider, &upstream(index), edits, way.clocks);
+            Some(Arc::new(finish(route.held_by(way.holder.as_ref()))))
+        };
+        let plan = self.draft.plan(name, &route, &self.exchange, health)?;
+        let plan = plan.asking(self.beside, self.retries, health);
+        let plan = plan.lined_up(self.waiting, health).resuming(self.resume);
+        let Some(mirror) = &self.mirror else { return Some(plan) };
+        let shadow = route(self.draft.spots().len(), &mirror.spot)?;
+        Some(plan.mirrored_to(shadow, mirror.share, health))
+    }
+}
