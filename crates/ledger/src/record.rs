@@ -81,6 +81,10 @@ impl FromStr for RequestId {
     }
 }
 
+/// The operation of a copy of a request that went to a shadow, whatever the request asked for: what it
+/// used and cost stands beside that of requests, and never among it.
+pub const MIRROR: &str = "mirror";
+
 /// Who asked: ids, not names, so that a renamed team keeps its past.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Who<'a> {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use ledger::{Amount, Bill, Closing, Line, Opening, Tokens, Who, Writer};
+use ledger::{Amount, Bill, Closing, Line, MIRROR, Opening, Tokens, Who, Writer};
 use policy::config::Sync;
 use policy::directory::Kind;
 use policy::money::Money;
@@ -164,7 +164,7 @@ fn opening<'r>(record: &'r Record, attempt: u16, bound: Option<&Bound>) -> Openi
             team: who(Kind::Team),
             org: who(Kind::Org),
         },
-        operation: record.operation.word(),
+        operation: record.mirror_of.map_or(record.operation.word(), |_| MIRROR),
         model: &record.model,
         provider: route.map_or("", |route| &route.provider.id),
         upstream_model: route.map_or("", |route| &route.upstream_model),

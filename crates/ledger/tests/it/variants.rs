@@ -300,3 +300,16 @@ fn a_hundred_thousand_requests_are_compared_soon() {
     // A million takes about ten times as long, without the checks of a debug build a tenth of it.
     assert!(took.as_secs() < 10, "{took:?}");
 }
+
+#[test]
+fn copies_for_a_shadow_are_no_part_of_an_experiment() {
+    let mut world = World::new();
+    world.took("k1", "a", 10);
+    let number = world.next;
+    let copy = Opening { operation: ledger::MIRROR, ..asked(number, 1, "k1", "b") };
+    world.writer.opening(&copy).unwrap();
+    world.writer.closing(&closing(number)).unwrap();
+    let found = world.compare(&split());
+    let requests: Vec<u64> = found.variants.iter().map(|variant| variant.requests).collect();
+    assert_eq!((requests, found.elsewhere), (vec![1, 0], 0));
+}

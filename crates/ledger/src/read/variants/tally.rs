@@ -7,7 +7,7 @@ use super::super::Reader;
 use super::{Measure, Measured, Moments, Target, Trial, Unit, VariantSums, Variants, float};
 use crate::error::Result;
 use crate::pair::LOST;
-use crate::record::Bill;
+use crate::record::{Bill, MIRROR};
 use crate::segment::Ending;
 
 /// Callers that are told apart, on all variants together; some 400 bytes each. Later ones are left
@@ -84,9 +84,11 @@ impl Tally {
         let mut statement = reader.connection.prepare_cached(
             "SELECT s.id, s.key, s.user, p.text, u.text FROM json_each(?1) AS wanted
              CROSS JOIN series AS s ON s.id = wanted.value
-             JOIN name AS p ON p.id = s.provider JOIN name AS u ON u.id = s.upstream_model",
+             JOIN name AS p ON p.id = s.provider JOIN name AS u ON u.id = s.upstream_model
+             JOIN name AS o ON o.id = s.operation WHERE o.text <> ?2",
         )?;
-        let mut rows = statement.query([serde_json::json!(wanted).to_string()])?;
+        // Copies were not divided between the variants.
+        let mut rows = statement.query([serde_json::json!(wanted).to_string().as_str(), MIRROR])?;
         while let Some(row) = rows.next()? {
             let target: Target = (row.get(3)?, row.get(4)?);
             let mut variant = targets.iter().position(|variant| variant.contains(&target));
