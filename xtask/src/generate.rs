@@ -227,7 +227,11 @@ mod tests {
             .filter(|line| !line.starts_with("# yaml-language"))
             .map(|line| format!("{}\n", line.strip_prefix("# ").unwrap_or(line)))
             .collect();
-        let environment = [("XINGHE_API_KEY", "token"), ("MAGPIE_KEY_CI", "mk-of-the-ci-system")];
+        let environment = [
+            ("XINGHE_API_KEY", "token"),
+            ("MAGPIE_KEY_CI", "mk-of-the-ci-system"),
+            ("MAGPIE_METRICS_TOKEN", "token-of-the-metrics"),
+        ];
         let environment =
             environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let config = policy::load(&used, &environment).unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -78,6 +78,8 @@ pub struct Status {
     pub damaged_bytes: u64,
     /// Whether every writer can write.
     pub healthy: bool,
+    /// Time since the journal was last brought to the database whole; 0 before the first time.
+    pub lag: Duration,
     /// Why nothing gets into the database, if nothing does.
     pub fault: Option<String>,
 }
@@ -103,6 +105,35 @@ struct State {
     asked: u64,
     done: u64,
     status: Status,
+    /// When the journal was last brought to the database whole.
+    caught_up: Option<Instant>,
+}
+
+/// Says how a ledger is doing, from any thread, and does not keep it open.
+#[derive(Clone)]
+pub struct Gauge {
+    control: Arc<Control>,
+    shared: Weak<Shared>,
+}
+
+impl Gauge {
+    /// How the ledger is doing; once it is closed, how it was.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let state = lock(&self.control.state);
+        let mut status = state.status.clone();
+        status.lag = state.caught_up.map(|at| at.elapsed()).unwrap_or_default();
+        drop(state);
+        let Some(shared) = self.shared.upgrade() else { return status };
+        status.dropped = shared.dropped.load(Ordering::Relaxed);
+        status.healthy = true;
+        for tail in shared.tails() {
+            let tail = lock(&tail);
+            status.healthy &= tail.healthy();
+            status.kept_bytes += tail.kept() as u64;
+        }
+        status
+    }
 }
 
 impl Ledger {
@@ -173,17 +204,14 @@ impl Ledger {
     /// How it is doing.
     #[must_use]
     pub fn status(&self) -> Status {
-        let mut status = lock(&self.control.state).status.clone();
-        let Some(journal) = &self.journal else { return status };
-        let shared = journal.shared();
-        status.dropped = shared.dropped.load(Ordering::Relaxed);
-        status.healthy = true;
-        for tail in shared.tails() {
-            let tail = lock(&tail);
-            status.healthy &= tail.healthy();
-            status.kept_bytes += tail.kept() as u64;
-        }
-        status
+        self.gauge().status()
+    }
+
+    /// What says so on other threads.
+    #[must_use]
+    pub fn gauge(&self) -> Gauge {
+        let shared = self.journal.as_ref().map(|journal| Arc::downgrade(&journal.shared()));
+        Gauge { control: Arc::clone(&self.control), shared: shared.unwrap_or_default() }
     }
 
     /// Brings everything written so far to the database now.
@@ -341,6 +369,7 @@ impl Shipping {
                 state.status.shipped += attempts;
                 state.status.damaged_bytes += damaged;
                 state.status.fault = None;
+                state.caught_up = Some(Instant::now());
             }
             Err(fault) => state.status.fault = Some(fault.to_string()),
         }

@@ -22,7 +22,7 @@ mod tail;
 
 pub use error::{Error, Result};
 pub use journal::{Sync, Writer};
-pub use ledger::{Flusher, Ledger, Options, Recovered, Status};
+pub use ledger::{Flusher, Gauge, Ledger, Options, Recovered, Status};
 pub use pair::{Estimate, LOST};
 pub use read::*;
 pub use record::*;

@@ -176,6 +176,7 @@ impl Builder<'_> {
         let tls = config.tls.as_ref().and_then(|tls| self.tls(tls));
         let (data, data_named) = self.data(config);
         let admin = self.admin(config);
+        let metrics = self.metrics(config);
         let settings = Settings {
             listen,
             tls,
@@ -187,6 +188,7 @@ impl Builder<'_> {
             data_named,
             ledger: config.ledger.clone(),
             admin,
+            metrics,
         };
         (settings, keyless)
     }

@@ -24,6 +24,7 @@ mod callers;
 mod check;
 mod composed;
 mod mirror;
+mod metrics;
 mod model;
 mod tls;
 mod window;
@@ -32,6 +33,7 @@ pub use callers::{AdminConfig, KeyConfig, KeySecret, LedgerConfig, OrgConfig, Sy
 pub use check::HealthCheckConfig;
 pub use composed::{EscalateConfig, JudgeBy, JudgeConfig};
 pub use mirror::MirrorConfig;
+pub use metrics::MetricsConfig;
 pub use model::ModelConfig;
 pub use tls::{AcmeChallenge, AcmeConfig, ClientAuth, TlsConfig};
 pub use window::ConcurrencyConfig;
@@ -130,6 +132,8 @@ pub struct Config {
     pub ledger: LedgerConfig,
     /// The admin API. Changing it takes a restart.
     pub admin: At<AdminConfig>,
+    /// The numbers for Prometheus, at `/metrics` on the admin listener. Changing it takes a restart.
+    pub metrics: At<MetricsConfig>,
     /// How long to wait.
     pub timeouts: At<Timeouts>,
     /// Bounds on what a client may send.

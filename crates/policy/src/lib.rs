@@ -7,6 +7,7 @@
 pub mod budget;
 mod build;
 pub mod config;
+mod configured;
 pub mod directory;
 mod edits;
 pub mod health;

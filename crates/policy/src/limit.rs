@@ -10,8 +10,8 @@ mod config;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-pub use config::LimitsMap;
 pub(crate) use config::{Count, tokens};
+pub use config::{LimitsMap, NAMES};
 
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;

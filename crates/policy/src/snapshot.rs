@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 
-use crate::config::{KeyConfig, LedgerConfig, LogFormat};
+use crate::config::{KeyConfig, LedgerConfig, LogFormat, MetricsConfig};
 use crate::directory::{GroupConfig, Holder, Kind};
 use crate::edits::EditPlan;
 use crate::health::Health;
@@ -108,6 +108,8 @@ pub struct Settings {
     pub ledger: LedgerConfig,
     /// The admin API; `None` if it is off.
     pub admin: Option<Admin>,
+    /// The numbers for Prometheus.
+    pub metrics: MetricsConfig,
 }
 
 /// The admin listener.

@@ -16,7 +16,7 @@ use policy::money::{Exchange, Money};
 use policy::rules::Subject;
 use policy::{Route, Snapshot};
 
-use crate::fault::{Code, Fault};
+use crate::fault::{Code, Fault, Limited};
 use crate::identify::Caller;
 use crate::record::unix_ms;
 
@@ -196,7 +196,7 @@ pub(crate) fn knock(
             if counter.limit().meter == Meter::Requests
                 && let Err(wait) = counter.take(1, now.ns)
             {
-                return Err(over_limit(counter, wait, now, &holder.name));
+                return Err(over_limit(counter, wait, now, holder.kind, &holder.name));
             }
         }
     }
@@ -211,7 +211,7 @@ impl Admission {
             kind => format!("{} `{}`", kind.word(), holder.name),
         };
         let is_counted = want.is_beside && holder.kind != Kind::Provider;
-        self.take(terms, want.bound, is_counted, whose).map_err(Refusal::Fault)?;
+        self.take(holder.kind, terms, want.bound, is_counted, whose).map_err(Refusal::Fault)?;
         if terms.accounts.is_empty() {
             return Ok(());
         }
@@ -221,6 +221,7 @@ impl Admission {
 
     fn take(
         &mut self,
+        kind: Kind,
         terms: &Terms,
         bound: &Bound,
         is_counted: bool,
@@ -242,7 +243,7 @@ impl Admission {
             let wanted = wanted.min(limit.capacity().max(1));
             match counter.take(wanted, self.at.ns) {
                 Ok(()) => self.taken.push((Arc::clone(counter), wanted)),
-                Err(wait) => return Err(over_limit(counter, wait, self.at, &whose())),
+                Err(wait) => return Err(over_limit(counter, wait, self.at, kind, &whose())),
             }
         }
         Ok(())
@@ -272,7 +273,8 @@ impl Admission {
                     self.reserved.push(Reserved { holder, account, key, nanos, unpriced });
                 }
                 Err(exhausted) => {
-                    let fault = exhausted_budget(account, &exhausted, self.at, &whose());
+                    let fault = exhausted_budget(account, &exhausted, self.at, &whose())
+                        .limited(holder.kind, Limited::BUDGET);
                     return Err(match &budget.on_exhausted {
                         OnExhausted::Downgrade(model) => {
                             Refusal::Downgrade(Arc::from(&**model), fault)
@@ -367,7 +369,7 @@ impl Drop for Admission {
     }
 }
 
-fn over_limit(counter: &Counter, wait: Wait, now: Moment, whose: &str) -> Fault {
+fn over_limit(counter: &Counter, wait: Wait, now: Moment, kind: Kind, whose: &str) -> Fault {
     let standing = counter.standing(now.ns);
     let limit = counter.limit();
     let wait = match wait {
@@ -383,7 +385,7 @@ fn over_limit(counter: &Counter, wait: Wait, now: Moment, whose: &str) -> Fault 
         "The limit of {whose} is reached: {limit}, {} left now.{again}",
         standing.remaining
     );
-    let fault = Fault::new(Code::RateLimited, message);
+    let fault = Fault::new(Code::RateLimited, message).limited(kind, limit.name());
     match wait {
         Some(wait) => retry_after(fault, wait),
         None => fault,

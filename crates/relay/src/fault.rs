@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use policy::directory::Kind;
 use wire::dialects::openai_chat::ErrorBody;
 
 /// A refusal or failure on its way to the client.
@@ -18,6 +19,23 @@ pub struct Fault {
     pub after: Option<Duration>,
     /// A header to answer with, such as `Allow`.
     pub header: Option<Box<(HeaderName, HeaderValue)>>,
+    /// The limit or budget that refused, if one did.
+    pub limited: Option<Limited>,
+}
+
+/// A limit or budget that refused a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limited {
+    /// What holds it.
+    pub holder: Kind,
+    /// The limit as it is written in the configuration, such as `rpm`; for a budget,
+    /// [`Limited::BUDGET`].
+    pub limit: &'static str,
+}
+
+impl Limited {
+    /// What a budget is called among limits.
+    pub const BUDGET: &'static str = "budget";
 }
 
 /// The kinds of fault.
@@ -118,6 +136,18 @@ pub enum Blame {
     Magpie,
 }
 
+impl Blame {
+    /// The word for it in metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Provider => "provider",
+            Self::Magpie => "magpie",
+        }
+    }
+}
+
 /// What the table says of a code.
 struct Row {
     status: StatusCode,
@@ -138,6 +168,21 @@ const fn row(
 }
 
 impl Code {
+    /// Every code, in the order of the type.
+    #[rustfmt::skip] // a list
+    pub const ALL: [Self; 41] = [
+        Self::InvalidJson, Self::InvalidField, Self::DuplicateField, Self::BodyTooLarge,
+        Self::BodyTimeout, Self::BodyCut, Self::CompressedBody, Self::InvalidPath,
+        Self::UnknownPath, Self::WrongMethod, Self::UnknownModel, Self::UnknownProvider,
+        Self::UnknownRequest, Self::NoProvider, Self::ForeignOrigin, Self::ForeignHost,
+        Self::WebSocket, Self::NoTarget, Self::Unreachable, Self::NoReply, Self::Truncated,
+        Self::Malformed, Self::NotAStream, Self::ErrorInReply, Self::Redirect, Self::Timeout,
+        Self::ShuttingDown, Self::NoKey, Self::InvalidKey, Self::InvalidToken, Self::Expired,
+        Self::Disabled, Self::AddressNotAllowed, Self::OperationNotAllowed, Self::ModelNotAllowed,
+        Self::RateLimited, Self::BudgetExhausted, Self::Unpriced, Self::LedgerUnavailable,
+        Self::Internal, Self::IssuerUnavailable,
+    ];
+
     #[rustfmt::skip] // a table
     fn row(self) -> Row {
         use Blame::{Caller, Magpie, Provider};
@@ -199,6 +244,12 @@ impl Code {
         self.row().name
     }
 
+    /// The code of a name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.name() == name)
+    }
+
     /// Who is to blame.
     #[must_use]
     pub fn blame(self) -> Blame {
@@ -244,7 +295,8 @@ impl Language {
 impl Fault {
     /// A fault with its message.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), param: None, after: None, header: None }
+        let (param, after, header, limited) = (None, None, None, None);
+        Self { code, message: message.into(), param, after, header, limited }
     }
 
     /// Names the field at fault.
@@ -258,6 +310,13 @@ impl Fault {
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.header = Some(Box::new((name, value)));
+        self
+    }
+
+    /// Names the limit or budget that refused.
+    #[must_use]
+    pub(crate) fn limited(mut self, holder: Kind, limit: &'static str) -> Self {
+        self.limited = Some(Limited { holder, limit });
         self
     }
 
@@ -305,5 +364,23 @@ impl Fault {
             code: Some(self.code.name()),
             upstream: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_codes_are_listed_in_order_and_found_by_name() {
+        // Each has a row in the table, which the compiler sees to.
+        let code = include_str!("fault.rs").split("#[cfg(test)]").next().unwrap_or_default();
+        let rows = code.matches(" => row(S::").count();
+        assert_eq!(Code::ALL.len(), rows);
+        for (number, code) in Code::ALL.into_iter().enumerate() {
+            assert_eq!(code as usize, number, "{code:?}");
+            assert_eq!(Code::named(code.name()), Some(code));
+        }
+        assert_eq!(Code::named("nothing"), None);
     }
 }

@@ -44,7 +44,7 @@ mod tap;
 
 pub use access::Visitor;
 pub use admit::{Alert, Bound};
-pub use fault::{Blame, Code, Fault, Language};
+pub use fault::{Blame, Code, Fault, Language, Limited};
 pub use feedback::Feedback;
 pub use identify::{Caller, Gate, TokenRefusal, Tokens};
 pub use intake::{Endpoint, Operation, endpoint, wrong_method};

@@ -10,6 +10,7 @@ use policy::scope::Operation;
 use wire::Usage;
 
 use crate::admit::{Alert, Used};
+use crate::fault::Limited;
 use crate::identify::Caller;
 use crate::request_id::RequestId;
 
@@ -105,6 +106,8 @@ pub struct Record {
     pub fault: Option<&'static str>,
     /// Why the attempt failed, if it did.
     pub cause: Option<Cause>,
+    /// The limit or budget that refused it, if one did.
+    pub limited: Option<Limited>,
     /// Who called; nobody, if it is the copy of a request.
     pub caller: Caller,
     /// The request that it is a copy of, for a shadow.
@@ -167,6 +170,7 @@ impl Record {
             outcome: Outcome::ClientGone,
             fault: None,
             cause: None,
+            limited: None,
             caller: Caller::default(),
             mirror_of: None,
             asked: false,

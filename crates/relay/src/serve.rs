@@ -390,6 +390,7 @@ pub(crate) fn fault_response<B>(ended: Ended, context: &mut Context) -> Response
     let mut route = None;
     context.settlement.note(|record| {
         record.fault = Some(fault.code.name());
+        record.limited = fault.limited;
         record.cause = cause;
         route = record.route.clone();
     });

@@ -29,6 +29,26 @@ fn a_request_is_found_as_it_was_written() {
 }
 
 #[test]
+fn a_gauge_tells_how_the_ledger_is_and_does_not_keep_it_open() {
+    let folder = folder();
+    let (ledger, _) = open(&options(folder.path()));
+    let gauge = ledger.gauge();
+    let mut writer = ledger.writer().unwrap();
+    writer.opening(&opening(1)).unwrap();
+    writer.closing(&closing(1)).unwrap();
+    ledger.flush().unwrap();
+    let status = gauge.status();
+    assert_eq!((status.shipped, status.unshipped_bytes, status.healthy), (1, 0, true));
+    assert!(status.lag < std::time::Duration::from_secs(60), "{status:?}");
+    drop(writer);
+    ledger.close();
+    assert_eq!(gauge.status().shipped, 1, "how it was");
+    let (again, recovered) = open(&options(folder.path()));
+    assert_eq!(recovered.attempts, 0, "nothing was held, and nothing was left");
+    again.close();
+}
+
+#[test]
 fn failed_attempts_are_rows_of_their_own_and_part_of_the_sum() {
     let folder = folder();
     let (ledger, _) = open(&options(folder.path()));

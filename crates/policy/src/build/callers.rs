@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Builder;
 use crate::budget::Budgets;
-use crate::config::{At, Config, KeyConfig, TeamConfig};
+use crate::config::{At, Config, KeyConfig, KeySecret, MetricsConfig, TeamConfig};
 use crate::directory::{GroupConfig, Holder, Kind, TermsConfig};
 use crate::jwt::{self, Issuer};
 use crate::key;
@@ -178,6 +178,17 @@ impl Builder<'_> {
                 .push(format!("the admin API on {listen} can be reached by others, in clear text"));
         }
         Some(Admin { listen, named: named.is_some(), hosts: written.hosts.clone(), tls })
+    }
+
+    /// The numbers for Prometheus: a token for them has to be a secret.
+    pub(super) fn metrics(&mut self, config: &Config) -> MetricsConfig {
+        let At { value: metrics, place } = &config.metrics;
+        let too_short = |token: &KeySecret| token.0.expose().chars().count() < SHORTEST_KEY;
+        if metrics.token.as_ref().is_some_and(too_short) {
+            let message = "`metrics.token` is shorter than 16 characters";
+            self.problem(*place, message, "`openssl rand -hex 32` makes one");
+        }
+        metrics.clone()
     }
 }
 

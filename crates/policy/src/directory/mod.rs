@@ -128,6 +128,14 @@ impl Directory {
         self.book().holders.values().cloned().collect()
     }
 
+    /// Those of these kinds, in no order. The keys may be many: they are passed over, not copied.
+    #[must_use]
+    pub fn holders_of(&self, kinds: &[Kind]) -> Vec<Arc<Holder>> {
+        let book = self.book();
+        let of_kinds = book.holders.values().filter(|holder| kinds.contains(&holder.kind));
+        of_kinds.cloned().collect()
+    }
+
     /// Adds a group or changes its terms. What it names need not be known yet.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{Limit, Meter, Window};
 
 /// What a limit may be called.
-const NAMES: [&str; 17] = [
+pub const NAMES: [&str; 17] = [
     "rps",
     "rpm",
     "rph",

@@ -15,6 +15,7 @@ mod callers;
 mod checks;
 mod clocks;
 mod codes;
+mod configured;
 mod credentials;
 mod directory;
 mod discovery;

@@ -1,7 +1,7 @@
 //! Limits on the way of a request: taken before a provider is asked, settled when it is over.
 
 use policy::directory::Kind;
-use relay::{FailureKind, Outcome};
+use relay::{FailureKind, Limited, Outcome};
 
 use crate::scripted::Reply;
 use crate::world::{
@@ -36,6 +36,23 @@ fn by_key(limits: &str) -> World {
 /// The answer to a chat of Ada's.
 async fn ask(world: &World) -> crate::world::Answer {
     world.ask(keyed(chat(ASK), ADA)).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_record_of_a_refusal_names_the_limit_and_what_holds_it() {
+    for (text, holder, limit) in [
+        (limited("rpm: 1", "", "", ""), Kind::Key, "rpm"),
+        (limited("", "input_tpd: 1", "", ""), Kind::User, "input_tpd"),
+        (limited("", "", "rpd: 2", ""), Kind::Team, "rpd"),
+    ] {
+        let world = World::of(&text, std::iter::repeat_with(|| Reply::json(ANSWER)).take(5));
+        while ask(&world).await.status == 200 {}
+        let records = world.take_records();
+        let (last, others) = records.split_last().unwrap();
+        assert_eq!(last.limited, Some(Limited { holder, limit }), "{limit}");
+        assert_eq!((last.outcome, last.fault), (Outcome::Refused, Some("rate_limit_exceeded")));
+        assert!(others.iter().all(|record| record.limited.is_none()), "{limit}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
