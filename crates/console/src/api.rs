@@ -6,6 +6,7 @@ pub mod audit;
 mod grants;
 pub mod groups;
 pub mod keys;
+pub mod metrics;
 pub mod mirrors;
 pub mod plans;
 pub mod reporting;

@@ -4,7 +4,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header};
-use policy::key::is_admin_token;
+use policy::config::MetricsConfig;
+use policy::key::{Digest, Pepper, is_admin_token};
 
 use crate::Inner;
 use crate::fault::{Code, Fault};
@@ -14,6 +15,8 @@ use crate::table::{Role, Verdict, verdict};
 
 /// The id of the token that the environment holds.
 pub const ENVIRONMENT: &str = "env";
+/// The id of whoever reads the metrics without an admin token.
+pub const METRICS: &str = "metrics";
 /// The id of the command line on the same machine.
 pub const COMMAND_LINE: &str = "cli";
 
@@ -46,6 +49,19 @@ impl Caller {
         Ok(Self { actor, name: admin.name, team: admin.team })
     }
 
+    /// The same for whoever wants to read the metrics, which may be open, or have a token of their
+    /// own. To be asked for that route alone.
+    ///
+    /// # Errors
+    /// As [`Caller::identify`].
+    pub(crate) fn of_metrics(inner: &Inner, headers: &HeaderMap) -> Result<Self, Fault> {
+        if !inner.metrics.lets_in(inner, headers) {
+            return Self::identify(inner, headers);
+        }
+        let actor = Actor { id: METRICS.to_owned(), role: Role::Auditor };
+        Ok(Self { actor, name: METRICS.to_owned(), team: None })
+    }
+
     /// An owner without a token in the store.
     pub(crate) fn owner(id: &str) -> Self {
         let actor = Actor { id: id.to_owned(), role: Role::Owner };
@@ -74,6 +90,27 @@ impl Caller {
     #[must_use]
     pub fn team(&self) -> Option<&str> {
         self.team.as_deref()
+    }
+}
+
+/// Who may read the metrics without an admin token.
+pub(crate) struct Scraping {
+    open: bool,
+    token: Option<Digest>,
+}
+
+impl Scraping {
+    pub(crate) fn new(config: &MetricsConfig, pepper: &Pepper) -> Self {
+        let token = config.token.as_ref();
+        let token = token.map(|token| pepper.digest(token.0.expose().as_bytes()));
+        Self { open: config.open, token }
+    }
+
+    fn lets_in(&self, inner: &Inner, headers: &HeaderMap) -> bool {
+        let is_it = |known: &Digest| {
+            bearer(headers).is_some_and(|token| inner.pepper.digest(token.as_bytes()) == *known)
+        };
+        self.open || self.token.as_ref().is_some_and(is_it)
     }
 }
 

@@ -37,12 +37,24 @@ pub trait Endpoint: At + Sized {
     type Answer: Serialize + JsonSchema;
     /// The status of the answer.
     const STATUS: StatusCode = StatusCode::OK;
+    /// The type of the answer, as its description names it.
+    const MEDIA: &'static str = "application/json";
 
     /// Does it.
     ///
     /// # Errors
     /// A [`Fault`], which becomes the answer.
     fn run(call: Call<Self>) -> Result<Self::Answer, Fault>;
+
+    /// Writes the answer: its `Content-Type`, and its bytes.
+    ///
+    /// # Errors
+    /// [`Code::Failed`] for what cannot be written.
+    fn write(answer: Self::Answer) -> Result<(&'static str, Vec<u8>), Fault> {
+        let json = serde_json::to_vec(&answer);
+        let json = json.map_err(|_| Fault::new(Code::Failed, "The answer cannot be written."))?;
+        Ok((Self::MEDIA, json))
+    }
 }
 
 /// A call that the policy table let in, its parts read.
@@ -55,6 +67,8 @@ pub struct Call<E: Endpoint> {
     pub query: E::Query,
     /// The body.
     pub body: E::Body,
+    /// Which types of answer the caller takes, by its `Accept`; empty if it does not say.
+    pub accept: String,
 }
 
 /// For routes that take no query or no body.
@@ -84,14 +98,15 @@ async fn answer<E: Endpoint>(console: Console, request: Request) -> Result<Respo
         Method::POST | Method::PUT | Method::PATCH => read(&parts, body).await?,
         _ => Bytes::new(),
     };
+    let accept = parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let accept = accept.unwrap_or_default().to_owned();
     let answer = console.blocking(move || {
         let body = parse::<E::Body>(&body)?;
-        let answer = E::run(Call { desk, id, query, body })?;
-        serde_json::to_vec(&answer)
-            .map_err(|_| Fault::new(Code::Failed, "The answer cannot be written."))
+        E::write(E::run(Call { desk, id, query, body, accept })?)
     });
-    let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok((E::STATUS, [json], answer.await?).into_response())
+    let (media, bytes) = answer.await?;
+    let media = (header::CONTENT_TYPE, HeaderValue::from_static(media));
+    Ok((E::STATUS, [media], bytes).into_response())
 }
 
 /// The same for a caller that sends no request.
@@ -105,7 +120,7 @@ pub(crate) fn act<E: Endpoint>(
     let uri = uri.map_err(|_| Fault::new(Code::InvalidField, "The query cannot be read."))?;
     let query = parse_query(&uri)?;
     let body = E::Body::deserialize(body).map_err(|error| field_fault(&error.to_string()))?;
-    E::run(Call { desk, id: id.to_owned(), query, body })
+    E::run(Call { desk, id: id.to_owned(), query, body, accept: String::new() })
 }
 
 fn parse_query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Fault> {

@@ -30,11 +30,12 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
+use policy::config::MetricsConfig;
 use policy::key::{Digest, KeyText, Pepper};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::auth::{Authorized, Caller};
+use crate::auth::{Authorized, Caller, Scraping};
 use crate::door::{Door, Peer};
 use crate::endpoint::Endpoint;
 use crate::fault::{Code, Fault, Language};
@@ -60,6 +61,8 @@ pub struct Options {
     pub token: Option<String>,
     /// Host names it may be called by, beside localhost; `None` for any.
     pub hosts: Option<Vec<String>>,
+    /// Who may read the metrics.
+    pub metrics: MetricsConfig,
     /// What runs.
     pub live: Arc<dyn Live>,
     /// What happened.
@@ -100,6 +103,7 @@ pub(crate) struct Inner {
     pub(crate) pepper: Pepper,
     pub(crate) token: Option<Digest>,
     pub(crate) hosts: Option<Vec<String>>,
+    pub(crate) metrics: Scraping,
     pub(crate) live: Arc<dyn Live>,
     pub(crate) reports: Arc<dyn Reports>,
     door: Door,
@@ -113,7 +117,7 @@ impl Console {
     /// # Errors
     /// A [`StartError`].
     pub fn open(options: Options) -> Result<(Self, Option<KeyText>), StartError> {
-        let Options { path, pepper, token, hosts, live, reports } = options;
+        let Options { path, pepper, token, hosts, metrics, live, reports } = options;
         if token.as_ref().is_some_and(|token| token.trim().len() < MIN_TOKEN) {
             return Err(StartError::WeakToken);
         }
@@ -121,7 +125,8 @@ impl Console {
         let store = Store::open(&path).map_err(StartError::Store)?;
         let permits = Arc::new(Semaphore::new(AT_ONCE));
         let door = Door::new();
-        let inner = Inner { store, pepper, token, hosts, live, reports, door, permits };
+        let metrics = Scraping::new(&metrics, &pepper);
+        let inner = Inner { store, pepper, token, hosts, metrics, live, reports, door, permits };
         let first =
             api::admins::first(&inner).map_err(|fault| StartError::FirstToken(fault.message))?;
         Ok((Self(Arc::new(inner)), first))
@@ -210,7 +215,13 @@ async fn enter(
 ) -> Result<Caller, Fault> {
     access::admit(&uri, headers, console.0.hosts.as_deref())?;
     let (inner, headers) = (console.inner(), headers.clone());
-    let identify = move || inner.door.pass(peer, &headers, || Caller::identify(&inner, &headers));
+    let reads_metrics = uri.path() == Route::Metrics.path();
+    let identify = move || {
+        inner.door.pass(peer, &headers, || match reads_metrics {
+            true => Caller::of_metrics(&inner, &headers),
+            false => Caller::identify(&inner, &headers),
+        })
+    };
     console.blocking(identify).await
 }
 

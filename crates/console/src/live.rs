@@ -27,6 +27,17 @@ pub struct Plans {
     pub now_ms: u64,
 }
 
+/// The numbers of all that runs.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Exposed {
+    /// What the format of the text is called in `Content-Type`.
+    #[serde(skip)]
+    pub media: &'static str,
+    /// The text.
+    pub text: String,
+}
+
 /// The running relay, as far as the API acts on it. Called on blocking threads; none of it may
 /// take longer than a moment.
 pub trait Live: Send + Sync + 'static {
@@ -51,6 +62,11 @@ pub trait Live: Send + Sync + 'static {
     }
     /// A key by its id, with everyone above it; none unless said otherwise.
     fn chain(&self, _: &str) -> Option<Chain> {
+        None
+    }
+    /// The numbers of all that runs, in the format that this `Accept` asks for; none unless said
+    /// otherwise.
+    fn metrics(&self, _accept: &str) -> Option<Exposed> {
         None
     }
     /// What a model of a provider costs; `None` if that is not known.

@@ -49,7 +49,7 @@ impl Book {
             "responses": {
                 E::STATUS.as_str(): {
                     "description": "Done.",
-                    "content": { "application/json": {
+                    "content": { E::MEDIA: {
                         "schema": self.answered.subschema_for::<E::Answer>(),
                     }},
                 },

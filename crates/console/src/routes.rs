@@ -10,7 +10,7 @@ use http::Method;
 use crate::Console;
 use crate::endpoint::mount;
 
-/// What stands before every path.
+/// What stands before every path but that of the metrics, which has its usual place.
 pub const PREFIX: &str = "/admin/v1";
 
 /// A route, known by its type: what [`Authorized`](crate::auth::Authorized) is for.
@@ -19,8 +19,18 @@ pub trait At: Send + Sync + 'static {
     const ROUTE: Route;
 }
 
+/// A whole path: below [`PREFIX`], or at the root of the listener.
+macro_rules! whole {
+    ($path:literal) => {
+        concat!("/admin/v1", $path)
+    };
+    (root $path:literal) => {
+        $path
+    };
+}
+
 macro_rules! routes {
-    ($($name:ident: $method:ident $path:literal, $summary:literal;)*) => {
+    ($($name:ident: $method:ident $($place:ident)? $path:literal, $summary:literal;)*) => {
         /// A route of the admin API.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Route {
@@ -51,7 +61,7 @@ macro_rules! routes {
             /// Its path, with `{id}` where an id stands.
             #[must_use]
             pub fn path(self) -> &'static str {
-                match self { $(Self::$name => concat!("/admin/v1", $path),)* }
+                match self { $(Self::$name => whole!($($place)? $path),)* }
             }
 
             /// What it is for, in a sentence.
@@ -123,6 +133,8 @@ routes! {
     Explain: POST "/explain", "Where a request would go, and why. It is not sent.";
     ListTargets: GET "/targets", "The targets of all plans, and how they are.";
     ListMirrors: GET "/mirrors", "The shadows of models, and how their answers compare.";
+
+    Metrics: GET root "/metrics", "The numbers for Prometheus, as text or OpenMetrics.";
 
     GetPrice: GET "/prices", "What a model of a provider costs.";
     GetUsage: GET "/usage", "Requests, tokens and money, summed.";

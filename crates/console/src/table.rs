@@ -104,6 +104,7 @@ fn group(route: Route) -> Group {
         | Route::GetConfig
         | Route::ListTargets
         | Route::ListMirrors
+        | Route::Metrics
         | Route::ListAdmins
         | Route::GetAdmin => Group::Overseers,
 

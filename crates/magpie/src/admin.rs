@@ -14,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use policy::Admin;
+use policy::config::MetricsConfig;
 use policy::key::Pepper;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -42,6 +43,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) fn open(
     data: &Data,
     admin: Option<&Admin>,
+    metrics: MetricsConfig,
     pepper: Pepper,
     live: Arc<dyn Live>,
     reports: Arc<dyn Reports>,
@@ -57,8 +59,8 @@ pub(crate) fn open(
         admin.hosts.iter().cloned().chain([own]).collect()
     });
     let path = data.path("settings.db");
-    let (console, first) = Console::open(Options { path, pepper, token, hosts, live, reports })
-        .map_err(|fault| fault.to_string())?;
+    let options = Options { path, pepper, token, hosts, metrics, live, reports };
+    let (console, first) = Console::open(options).map_err(|fault| fault.to_string())?;
     if let Some(first) = first {
         note(&format!("the owner's token for the admin API, shown this once: {}", first.expose()));
     }

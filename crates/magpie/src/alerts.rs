@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use policy::money::Money;
@@ -27,7 +29,31 @@ const TRIES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 
 /// Where workers leave alerts.
 #[derive(Clone)]
-pub(crate) struct Alerts(mpsc::Sender<Posting>);
+pub(crate) struct Alerts {
+    queue: mpsc::Sender<Posting>,
+    waiting: Arc<Waiting>,
+}
+
+/// How posting keeps up.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    taken: AtomicU64,
+    posted: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl Waiting {
+    /// Alerts that wait to be posted or are being posted.
+    pub(crate) fn waiting(&self) -> u64 {
+        let over = self.posted.load(Relaxed).saturating_add(self.dropped());
+        self.taken.load(Relaxed).saturating_sub(over)
+    }
+
+    /// Alerts that were not posted.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+}
 
 /// An alert on its way.
 struct Posting {
@@ -36,15 +62,24 @@ struct Posting {
 }
 
 /// The alerts that workers leave, and those to take them to where they are wanted.
-pub(crate) struct Postman(mpsc::Receiver<Posting>);
+pub(crate) struct Postman {
+    queue: mpsc::Receiver<Posting>,
+    waiting: Arc<Waiting>,
+}
 
 /// A way for alerts.
 pub(crate) fn alerts() -> (Alerts, Postman) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    (Alerts(sender), Postman(receiver))
+    let waiting = Arc::<Waiting>::default();
+    (Alerts { queue: sender, waiting: Arc::clone(&waiting) }, Postman { queue: receiver, waiting })
 }
 
 impl Alerts {
+    /// What says how many wait.
+    pub(crate) fn waiting(&self) -> Arc<Waiting> {
+        Arc::clone(&self.waiting)
+    }
+
     /// Tells an alert. Never waits.
     pub(crate) fn send(&self, alert: &Alert) {
         let Alert { holder, account, percent } = alert;
@@ -67,7 +102,9 @@ impl Alerts {
             "period": budget.period.to_string(),
             "resets_at_ms": standing.resets_at_ms,
         });
-        if self.0.try_send(Posting { url, body: body.to_string() }).is_err() {
+        self.waiting.taken.fetch_add(1, Relaxed);
+        if self.queue.try_send(Posting { url, body: body.to_string() }).is_err() {
+            self.waiting.dropped.fetch_add(1, Relaxed);
             note("too many alerts wait to be posted: this one is not");
         }
     }
@@ -77,12 +114,12 @@ impl Postman {
     /// Posts alerts until there is nobody left to send any: to a host one after the other, to
     /// several at once, so that none waits for another's webhook that is dead.
     pub(crate) async fn run(mut self, network: Rc<Network>) {
-        let mut round = Round::default();
+        let mut round = Round { waiting: self.waiting, ..Round::default() };
         let mut open = true;
         loop {
             round.set_out(&network);
             tokio::select! {
-                posting = self.0.recv(), if open => match posting {
+                posting = self.queue.recv(), if open => match posting {
                     Some(posting) => round.take(posting),
                     None => open = false,
                 },
@@ -104,6 +141,7 @@ struct Round {
     /// Hosts whose next alert can be posted, in the order of their turns.
     ready: VecDeque<String>,
     running: JoinSet<()>,
+    waiting: Arc<Waiting>,
     /// Where the running ones go.
     hosts: HashMap<Id, String>,
 }
@@ -114,6 +152,7 @@ impl Round {
         let host = host(&posting.url);
         let waiting: usize = self.lanes.values().map(VecDeque::len).sum();
         if waiting >= QUEUE || self.lanes.get(&host).is_some_and(|lane| lane.len() >= LANE) {
+            self.waiting.dropped.fetch_add(1, Relaxed);
             note(&format!("too many alerts wait to be posted: one to {host} is not"));
             return;
         }
@@ -132,8 +171,12 @@ impl Round {
                 self.lanes.remove(&host);
                 continue;
             };
-            let network = Rc::clone(network);
-            let under_way = self.running.spawn_local(async move { post(&network, &posting).await });
+            let (network, waiting) = (Rc::clone(network), Arc::clone(&self.waiting));
+            let under_way = self.running.spawn_local(async move {
+                let is_posted = post(&network, &posting).await;
+                let count = if is_posted { &waiting.posted } else { &waiting.dropped };
+                count.fetch_add(1, Relaxed);
+            });
             self.hosts.insert(under_way.id(), host);
         }
     }
@@ -144,14 +187,14 @@ impl Round {
     }
 }
 
-/// Posts an alert, several times if need be.
-async fn post(network: &Network, posting: &Posting) {
+/// Posts an alert, several times if need be. Says whether it was taken.
+async fn post(network: &Network, posting: &Posting) -> bool {
     let mut pauses = TRIES.into_iter();
     loop {
         let posted = post_json(network, &posting.url, &posting.body).await;
-        let Err(why) = posted else { return };
+        let Err(why) = posted else { return true };
         note(&format!("an alert could not be posted to {}: {why}", posting.url));
-        let Some(pause) = pauses.next() else { return };
+        let Some(pause) = pauses.next() else { return false };
         sleep(pause).await;
     }
 }

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -25,10 +24,11 @@ use crate::checks::Checks;
 use crate::configuration::Source;
 use crate::data::Data;
 use crate::feedback::Finder;
-use crate::limits::max_connections;
+use crate::limits::Connections;
 use crate::listener::Tls;
 use crate::live::Reloaded;
 use crate::log::{RequestLog, note};
+use crate::measure::{Measure, Shard};
 use crate::office::Office;
 use crate::pages::State;
 use crate::reading::Reading;
@@ -66,22 +66,24 @@ pub(crate) fn run(source: Source) -> Result<ExitCode, String> {
         .map_err(|fault| format!("cannot listen on {}: {fault}", settings.listen))?;
     let log = RequestLog::start(settings.log_format).map_err(|fault| fault.to_string())?;
     let (reload, reloads) = mpsc::channel(1);
-    let office = Office::open(&settings, &books, &snapshot, &source, reload)?;
+    let (alerts, postman) = alerts();
+    let connections = Arc::new(Connections::new(snapshot.load().limits.connections));
+    let measure = Arc::new(Measure::new(&snapshot, &books, &log, &alerts, &connections));
+    let office = Office::open(&settings, &books, &snapshot, &source, Arc::clone(&measure), reload)?;
     let everyone = books.gate.directory.holders();
     books.past.restore(everyone.iter().chain(snapshot.load().holders()))?;
     let banner = banner(&snapshot.load(), &source, address, listeners.len(), office.address());
     let (phase, watching) = watch::channel(Phase::Running);
     let shared = Shared {
-        max_connections: max_connections(snapshot.load().limits.connections),
         snapshot,
         state: Arc::new(State::default()),
         tls: Arc::new(TlsConfigs::default()),
         https,
         gate: Arc::clone(&books.gate),
         phase: watching,
-        connections: Arc::new(AtomicUsize::new(0)),
+        connections,
+        measure,
     };
-    let (alerts, postman) = alerts();
     let (ended, early) = mpsc::channel(1);
     let workers = start(listeners, &shared, &settings, &books, &log, &alerts, &ended)?;
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
@@ -152,7 +154,9 @@ fn start(
             .name(format!("magpie-{number}"))
             .spawn(move || {
                 let _ended = ended;
-                work(listener, shared, Recording::new(journal, finder, log, alerts, sync))
+                work(listener, shared, |shard| {
+                    Recording::new(journal, finder, log, alerts, shard, sync)
+                })
             })
             .map_err(|fault| fault.to_string())?;
         workers.push(worker);
@@ -169,9 +173,15 @@ impl Drop for TellsEnd {
     }
 }
 
-fn work(listener: TcpListener, shared: Shared, recording: Recording) -> io::Result<()> {
+fn work(
+    listener: TcpListener,
+    shared: Shared,
+    recording: impl FnOnce(Rc<Shard>) -> Recording,
+) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(worker::serve(listener, shared, Rc::new(recording)))
+    let shard = Rc::new(shared.measure.hub.shard(runtime.handle().metrics()));
+    let recorder = Rc::new(recording(Rc::clone(&shard)));
+    runtime.block_on(worker::serve(listener, shared, recorder, shard))
 }
 
 /// What the main thread holds on to while the workers serve.
@@ -202,7 +212,7 @@ impl Control {
         if let Some(https) = &shared.https {
             tokio::spawn(https.clone().keep());
         }
-        let network = Rc::new(Network::new(Arc::clone(&shared.tls)));
+        let network = Rc::new(Network::new(Arc::clone(&shared.tls), Arc::default()));
         tokio::task::spawn_local(postman.run(Rc::clone(&network)));
         tokio::task::spawn_local(Arc::clone(&books.jwks).run(Rc::clone(&network)));
         let checks = Arc::new(Checks::new(Arc::clone(&shared.snapshot), books.gate.epoch));

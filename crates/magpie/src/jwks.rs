@@ -316,7 +316,7 @@ mod tests {
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         runtime.unwrap().block_on(async {
             let jwks = Arc::new(Jwks::with_pace(pace));
-            let network = Rc::new(Network::new(Arc::new(TlsConfigs::default())));
+            let network = Rc::new(Network::new(Arc::new(TlsConfigs::default()), Arc::default()));
             let fetching = tokio::task::spawn_local(Arc::clone(&jwks).run(network));
             timeout(LONG, test(jwks)).await.unwrap();
             assert!(!fetching.is_finished());

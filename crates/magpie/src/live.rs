@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use console::live::{BudgetStanding, Effect, LimitStanding, Live, Plans, Standing};
+use console::live::{BudgetStanding, Effect, Exposed, LimitStanding, Live, Plans, Standing};
+use metrics::Form;
 use policy::Snapshot;
 use policy::directory::{Chain, Directory, GroupConfig, Holder, KeyRecord, Kind};
 use policy::money::Money;
@@ -13,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::callers::{self, now_ms};
 use crate::configuration::Source;
+use crate::measure::Measure;
 use crate::past::Past;
 
 /// The answer to a wish for the configuration to be read again: what was wrong with it.
@@ -26,6 +28,8 @@ pub(crate) struct Running {
     pub(crate) past: Arc<Past>,
     /// Monotonic nanoseconds, as limits count them.
     pub(crate) epoch: tokio::time::Instant,
+    /// The numbers of what happens.
+    pub(crate) measure: Arc<Measure>,
     /// Wishes for the configuration to be read again.
     pub(crate) reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
 }
@@ -70,6 +74,11 @@ impl Live for Running {
 
     fn chain(&self, key: &str) -> Option<Chain> {
         self.directory.holder(Kind::Key, key).map(|holder| Chain::from(&holder))
+    }
+
+    fn metrics(&self, accept: &str) -> Option<Exposed> {
+        let form = Form::wanted(accept);
+        Some(Exposed { media: form.media_type(), text: self.measure.expose(form) })
     }
 
     fn price(&self, provider: &str, model: &str) -> Option<Value> {

@@ -35,7 +35,10 @@ pub(crate) struct RequestLog {
 
 struct Queue {
     entries: Mutex<Vec<Entry>>,
+    /// Since the log said so last.
     lost: AtomicU64,
+    /// Since the start.
+    dropped: AtomicU64,
     /// The writer has nothing to do and must be woken.
     asleep: AtomicBool,
     over: AtomicBool,
@@ -57,6 +60,7 @@ impl RequestLog {
         let queue = Arc::new(Queue {
             entries: Mutex::new(Vec::new()),
             lost: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
             over: AtomicBool::new(false),
         });
@@ -77,11 +81,31 @@ impl RequestLog {
         LogRecorder { queue: Arc::clone(&self.queue), writer: self.writer.thread().clone() }
     }
 
+    /// What says how much waits.
+    pub(crate) fn backlog(&self) -> Backlog {
+        Backlog(Arc::clone(&self.queue))
+    }
+
     /// Writes what is left, and ends.
     pub(crate) fn finish(self) {
         self.queue.over.store(true, Ordering::Release);
         self.writer.thread().unpark();
         let _ = self.writer.join();
+    }
+}
+
+/// Says how the log keeps up.
+pub(crate) struct Backlog(Arc<Queue>);
+
+impl Backlog {
+    /// Records that wait to be written.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.0.records.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
+
+    /// Records that were dropped.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
     }
 }
 
@@ -106,6 +130,7 @@ impl LogRecorder {
         let mut entries = self.queue.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= QUEUE {
             self.queue.lost.fetch_add(1, Ordering::Relaxed);
+            self.queue.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
         entries.push(entry());

@@ -15,6 +15,7 @@ use crate::callers::{apply_store, follow};
 use crate::configuration::Source;
 use crate::listener::Tls;
 use crate::live::{Reloaded, Running};
+use crate::measure::Measure;
 use crate::past::Past;
 use crate::reports::LedgerReports;
 
@@ -35,6 +36,7 @@ impl Office {
         books: &Books,
         snapshot: &Arc<ArcSwap<Snapshot>>,
         source: &Source,
+        measure: Arc<Measure>,
         reload: mpsc::Sender<oneshot::Sender<Reloaded>>,
     ) -> Result<Self, String> {
         let Some(data) = &books.data else {
@@ -47,6 +49,7 @@ impl Office {
             source: source.clone(),
             past: Arc::clone(&books.past),
             epoch: gate.epoch,
+            measure,
             reload,
         };
         let reports = LedgerReports::new(books.ledger.as_ref());
@@ -56,7 +59,8 @@ impl Office {
         let tls = tls.map_err(|fault| format!("admin.tls: {fault}"))?;
         let admin = settings.admin.as_ref().filter(|_| listener.is_some());
         let (pepper, live, reports) = (gate.pepper.clone(), Arc::new(live), Arc::new(reports));
-        let console = admin::open(data, admin, pepper, live, reports)?;
+        let metrics = settings.metrics.clone();
+        let console = admin::open(data, admin, metrics, pepper, live, reports)?;
         apply_store(&gate.directory, console.store())?;
         Ok(Self { console: Some(console), listener, tls })
     }

@@ -38,6 +38,12 @@ impl Reading {
         text: Result<String, Vec<Problem>>,
         current: &mut String,
     ) -> Reloaded {
+        let read = self.read(text, current);
+        self.shared.measure.reloads.note(read.is_ok());
+        read
+    }
+
+    fn read(&self, text: Result<String, Vec<Problem>>, current: &mut String) -> Reloaded {
         let read = text.and_then(|text| {
             current.clone_from(&text);
             self.source.resolve(&text)
@@ -57,8 +63,8 @@ impl Reading {
             || snapshot.limits.connections != before.limits.connections
         {
             note(
-                "listen, tls, admin, data, ledger, workers, log and limits.connections take a \
-                 restart",
+                "listen, tls, admin, metrics, data, ledger, workers, log and limits.connections \
+                 take a restart",
             );
         }
         for warning in &snapshot.warnings {

@@ -16,6 +16,7 @@ use crate::alerts::Alerts;
 use crate::callers::now_ms;
 use crate::feedback::Finder;
 use crate::log::LogRecorder;
+use crate::measure::Shard;
 
 /// The recorder of one worker.
 pub(crate) struct Recording {
@@ -24,22 +25,24 @@ pub(crate) struct Recording {
     finder: Option<Finder>,
     log: Option<LogRecorder>,
     alerts: Alerts,
+    shard: Rc<Shard>,
     /// Answers wait until their record is on the disk.
     must_last: bool,
 }
 
 impl Recording {
-    /// Records to a journal and to a log, as far as there are.
+    /// Records to a journal and to a log, as far as there are, and counts.
     pub(crate) fn new(
         journal: Option<Writer>,
         finder: Option<Finder>,
         log: Option<LogRecorder>,
         alerts: Alerts,
+        shard: Rc<Shard>,
         sync: Sync,
     ) -> Self {
         let must_last = sync == Sync::Always;
         let journal = journal.map(|journal| Rc::new(RefCell::new(journal)));
-        Self { journal, finder, log, alerts, must_last }
+        Self { journal, finder, log, alerts, shard, must_last }
     }
 }
 
@@ -85,6 +88,7 @@ impl Recorder for Recording {
             // What can be neither written nor kept is counted by the journal.
             let _ = write(&mut journal.borrow_mut(), &record);
         }
+        self.shard.record(&record);
         for alert in &record.alerts {
             self.alerts.send(alert);
         }

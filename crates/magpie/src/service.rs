@@ -11,6 +11,7 @@ use relay::{Fault, Language, Latch, Relay, ReplyBody, RequestId, access};
 use tokio::time::Instant;
 
 use crate::listener::Peer;
+use crate::measure::Shard;
 use crate::pages;
 use crate::upstream::{Network, NetworkBody};
 
@@ -24,6 +25,7 @@ pub(crate) struct Service {
     state: Arc<pages::State>,
     /// Set when running streams have to end.
     shed: Rc<Latch>,
+    shard: Rc<Shard>,
 }
 
 impl Service {
@@ -32,8 +34,9 @@ impl Service {
         relay: Relay<Rc<Network>>,
         state: Arc<pages::State>,
         shed: Rc<Latch>,
+        shard: Rc<Shard>,
     ) -> Self {
-        Self { snapshot, relay, state, shed }
+        Self { snapshot, relay, state, shed, shard }
     }
 
     /// Answers a request of a client.
@@ -60,6 +63,7 @@ impl Service {
         }
         let mut response = match access::is_api(parts.uri.path()) {
             true => {
+                self.shard.begun();
                 let shed = Rc::clone(&self.shed);
                 let address = Some(peer.address.ip());
                 let request = relay::Request { parts, body, snapshot, start, address, shed };

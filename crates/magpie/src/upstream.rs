@@ -10,6 +10,7 @@ mod echo;
 mod eyeballs;
 mod h1;
 mod h2;
+mod open;
 mod pool;
 mod post;
 mod tls;
@@ -26,6 +27,7 @@ use policy::Scheme;
 use relay::{Call, Failure, FailureKind, Upstream};
 use tokio::time::{Instant, timeout};
 
+use crate::measure::Pooled;
 use connect::{Connection, Connector};
 use pool::Pools;
 pub(crate) use post::{ask_json, post_json};
@@ -43,9 +45,10 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// A network without connections. The trust anchors are shared between workers.
-    pub(crate) fn new(tls: Arc<TlsConfigs>) -> Self {
-        Self { pools: Pools::default(), connector: Connector::new(tls) }
+    /// A network without connections, which are counted in `pooled`. The trust anchors are shared
+    /// between workers.
+    pub(crate) fn new(tls: Arc<TlsConfigs>, pooled: Arc<Pooled>) -> Self {
+        Self { pools: Pools::default(), connector: Connector::new(tls, pooled) }
     }
 
     /// Closes connections that have been idle for too long.

@@ -7,7 +7,7 @@ use std::io;
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -21,8 +21,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use crate::limits::Connections;
 use crate::listener::{Peer, Tls};
 use crate::local::LocalExecutor;
+use crate::measure::{Measure, Shard};
 use crate::pages::State;
 use crate::service::Service;
 use crate::stalls::Stalls;
@@ -74,9 +76,9 @@ pub(crate) struct Shared {
     pub(crate) gate: Arc<Gate>,
     pub(crate) phase: watch::Receiver<Phase>,
     /// Client connections open in all workers.
-    pub(crate) connections: Arc<AtomicUsize>,
-    /// The most of them.
-    pub(crate) max_connections: usize,
+    pub(crate) connections: Arc<Connections>,
+    /// The numbers of what happens.
+    pub(crate) measure: Arc<Measure>,
 }
 
 /// Serves until told to stop, and then until the last connection has ended.
@@ -84,16 +86,17 @@ pub(crate) async fn serve(
     listener: StdListener,
     shared: Shared,
     recorder: Rc<dyn Recorder>,
+    shard: Rc<Shard>,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let network = Rc::new(Network::new(Arc::clone(&shared.tls)));
+    let network = Rc::new(Network::new(Arc::clone(&shared.tls), shard.pooled()));
     let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&network)));
     let tasks = Rc::new(LocalTasks::default());
     let relay = Relay::new(network, recorder, Arc::clone(&shared.gate), Rc::clone(&tasks) as _);
     let snapshot = Arc::clone(&shared.snapshot);
     let stop = Stop::default();
     let state = Arc::clone(&shared.state);
-    let service = Rc::new(Service::new(snapshot, relay, state, Rc::clone(&stop.shed)));
+    let service = Rc::new(Service::new(snapshot, relay, state, Rc::clone(&stop.shed), shard));
     let open = Rc::new(Cell::new(0));
     let stopping = tokio::task::spawn_local(stop.clone().follow(shared.phase.clone()));
     let mut draining = Waiter::new(Rc::clone(&stop.drain));
@@ -156,13 +159,13 @@ async fn sweep(network: Rc<Network>) {
 /// Counts a connection as long as it lives.
 struct Counted {
     here: Rc<Cell<usize>>,
-    everywhere: Arc<AtomicUsize>,
+    everywhere: Arc<Connections>,
 }
 
 impl Counted {
-    fn new(here: &Rc<Cell<usize>>, everywhere: &Arc<AtomicUsize>) -> Self {
+    fn new(here: &Rc<Cell<usize>>, everywhere: &Arc<Connections>) -> Self {
         here.set(here.get() + 1);
-        everywhere.fetch_add(1, Ordering::Relaxed);
+        everywhere.open.fetch_add(1, Ordering::Relaxed);
         Self { here: Rc::clone(here), everywhere: Arc::clone(everywhere) }
     }
 }
@@ -170,7 +173,7 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.here.set(self.here.get() - 1);
-        self.everywhere.fetch_sub(1, Ordering::Relaxed);
+        self.everywhere.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -182,7 +185,9 @@ fn accept(
     stop: &Stop,
     open: &Rc<Cell<usize>>,
 ) {
-    if shared.connections.load(Ordering::Relaxed) >= shared.max_connections {
+    let connections = &shared.connections;
+    if connections.open.load(Ordering::Relaxed) >= connections.most {
+        connections.turned_away.fetch_add(1, Ordering::Relaxed);
         // Who is shaking hands does not understand clear text, and doing it costs too much.
         if shared.https.is_none() {
             tokio::task::spawn_local(turn_away(stream));

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use console::experiment::{Counted, Counts, Setup};
-use console::live::{Effect, Live, Plans, Standing};
+use console::live::{Effect, Exposed, Live, Plans, Standing};
 use console::reports::{By, Filter, Reports, RequestDetail, RequestRow, UsageRow};
 use console::{Console, Options};
 use http::{HeaderMap, Request, StatusCode, header};
 use policy::Snapshot;
+use policy::config::MetricsConfig;
 use policy::directory::{Chain, Directory, GroupConfig, KeyRecord, Kind, Origin};
 use policy::key::{Digest, Pepper};
 use serde_json::{Value, json};
@@ -99,6 +100,11 @@ impl Live for Memory {
         let stored = self.keys.lock().unwrap().values().cloned().collect::<Vec<_>>();
         let record = stored.into_iter().chain(filed).find(|record| record.id == key)?;
         Some(Chain::from(&directory.put_key(&record, Origin::Store, 0).unwrap()))
+    }
+
+    /// Tells nothing but what was asked for.
+    fn metrics(&self, accept: &str) -> Option<Exposed> {
+        Some(Exposed { media: "text/plain; version=0.0.4", text: format!("# {accept}\n") })
     }
 
     fn price(&self, _: &str, model: &str) -> Option<Value> {
@@ -241,6 +247,7 @@ impl Rig {
             pepper: pepper(),
             token: Some(ENV.to_owned()),
             hosts: Some(Vec::new()),
+            metrics: MetricsConfig::default(),
             live: memory.clone(),
             reports: books.clone(),
         };

@@ -13,6 +13,7 @@ mod harness;
 mod hostile;
 mod life;
 mod matrix;
+mod metrics;
 mod mirrors;
 mod openapi;
 mod paging;

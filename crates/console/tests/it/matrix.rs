@@ -41,6 +41,7 @@ const REVIEWED: &str = "
     Explain       + + + t
     ListTargets   + + + -
     ListMirrors   + + + -
+    Metrics       + + + -
     GetPrice      + + + +
     GetUsage      + + + t
     ListRequests  + + + t

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use console::{Console, Options, StartError};
+use policy::config::MetricsConfig;
 use serde_json::{Value, json};
 
 use crate::harness::{Books, ENV, Memory, Rig, pepper};
@@ -13,6 +14,7 @@ fn options(dir: &std::path::Path, token: Option<&str>) -> Options {
         pepper: pepper(),
         token: token.map(str::to_owned),
         hosts: Some(Vec::new()),
+        metrics: MetricsConfig::default(),
         live: Arc::new(Memory::default()),
         reports: Arc::new(Books::default()),
     }

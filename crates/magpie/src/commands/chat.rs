@@ -51,7 +51,7 @@ pub(crate) fn chat(source: &Source, model: &str, prompt: &str) -> Result<ExitCod
     let (parts, ()) = request.map_err(|fault| fault.to_string())?.into_parts();
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     runtime.map_err(|fault| fault.to_string())?.block_on(async {
-        let network = Network::new(Arc::new(TlsConfigs::default()));
+        let network = Network::new(Arc::new(TlsConfigs::default()), Arc::default());
         let gate = Arc::new(Gate {
             epoch: Instant::now(),
             directory: Arc::default(),

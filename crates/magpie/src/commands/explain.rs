@@ -151,7 +151,7 @@ fn ask(url: &str, body: &Value) -> Result<Value, String> {
     let url = format!("{}/admin/v1/explain", url.trim_end_matches('/'));
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     let asked = runtime.map_err(|fault| fault.to_string())?.block_on(async {
-        let network = Network::new(Arc::new(TlsConfigs::default()));
+        let network = Network::new(Arc::new(TlsConfigs::default()), Arc::default());
         ask_json(&network, &url, token.trim(), &body.to_string()).await
     });
     let (status, answer) = asked.map_err(|fault| format!("the admin API: {fault}"))?;

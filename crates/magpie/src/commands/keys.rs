@@ -180,6 +180,7 @@ impl Desk {
             pepper,
             token,
             hosts: None,
+            metrics: snapshot.settings.metrics.clone(),
             live: Arc::new(Elsewhere(snapshot)),
             reports: Arc::new(LedgerReports::new(None)),
         };

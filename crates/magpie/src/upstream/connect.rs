@@ -12,7 +12,9 @@ use super::dns::Names;
 use super::eyeballs;
 use super::h1::{Chain, Http1};
 use super::h2::Http2;
+use super::open::Open;
 use super::tls::TlsConfigs;
+use crate::measure::Pooled;
 
 /// A connection of either version.
 pub(super) enum Connection {
@@ -24,11 +26,12 @@ pub(super) enum Connection {
 pub(super) struct Connector {
     names: Names,
     tls: Arc<TlsConfigs>,
+    pooled: Arc<Pooled>,
 }
 
 impl Connector {
-    pub(super) fn new(tls: Arc<TlsConfigs>) -> Self {
-        Self { names: Names::default(), tls }
+    pub(super) fn new(tls: Arc<TlsConfigs>, pooled: Arc<Pooled>) -> Self {
+        Self { names: Names::default(), tls, pooled }
     }
 
     /// Resolves, connects, shakes hands. Nothing of a request is written before all of it stands.
@@ -38,8 +41,9 @@ impl Connector {
             let detail = format!("cannot connect to {}: {fault}", origin.authority);
             Failure::new(FailureKind::Connect, detail)
         })?;
+        let open = Open::new(&self.pooled);
         if origin.scheme != Scheme::Https {
-            return speak(tcp, origin.http == HttpVersions::Http2).await;
+            return speak(tcp, origin.http == HttpVersions::Http2, open).await;
         }
         let config = self.tls.of(origin).await?;
         let name = ServerName::try_from(origin.host.to_string())
@@ -53,17 +57,17 @@ impl Connector {
             let detail = format!("{} does not speak HTTP/2", origin.authority);
             return Err(Failure::new(FailureKind::Tls, detail));
         }
-        speak(tls, http2).await
+        speak(tls, http2, open).await
     }
 }
 
-async fn speak<S>(stream: S, http2: bool) -> Result<Connection, Failure>
+async fn speak<S>(stream: S, http2: bool, open: Open) -> Result<Connection, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let spoken = match http2 {
-        true => Http2::begin(stream).await.map(Connection::Http2),
-        false => Http1::begin(stream).await.map(Connection::Http1),
+        true => Http2::begin(stream, open).await.map(Connection::Http2),
+        false => Http1::begin(stream, open).await.map(Connection::Http1),
     };
     spoken.map_err(|fault| Failure::new(FailureKind::Connect, Chain(&fault)))
 }

@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::NetworkBody;
 use super::driver::Driver;
+use super::open::Open;
 use super::pool::Pool;
 
 /// The most that is read ahead of what was passed on; see the bound on buffered bytes per stream.
@@ -38,11 +39,12 @@ pub(super) struct Http1 {
     driver: Driver,
     /// Bytes the provider has sent so far.
     received: Received,
+    pub(super) open: Open,
 }
 
 impl Http1 {
     /// Begins to speak HTTP/1.1.
-    pub(super) async fn begin<S>(stream: S) -> hyper::Result<Self>
+    pub(super) async fn begin<S>(stream: S, open: Open) -> hyper::Result<Self>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -52,7 +54,7 @@ impl Http1 {
             .max_headers(MAX_HEADERS)
             .handshake(TokioIo::new(Counting { stream, received: received.clone() }))
             .await?;
-        Ok(Self { received, sender, driver: Driver::new(Box::pin(connection)) })
+        Ok(Self { received, sender, driver: Driver::new(Box::pin(connection)), open })
     }
 
     /// Whether an idle connection is still open, as far as can be seen.

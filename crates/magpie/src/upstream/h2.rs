@@ -21,6 +21,7 @@ use tokio::time::{Instant, interval};
 
 use super::NetworkBody;
 use super::h1::{Chain, failure};
+use super::open::Open;
 use crate::local::LocalExecutor;
 
 /// Streams on one connection, whatever more the provider allows: a lost packet holds them all up.
@@ -48,12 +49,13 @@ struct Use {
     /// The most the provider allows, and we.
     allowed: Cell<usize>,
     idle_since: Cell<Instant>,
+    open: Open,
 }
 
 impl Http2 {
     /// Begins to speak HTTP/2, up to the provider's word on how many streams it allows: before
     /// that, a burst would all go to one connection and wait there.
-    pub(super) async fn begin<S>(stream: S) -> hyper::Result<Self>
+    pub(super) async fn begin<S>(stream: S, open: Open) -> hyper::Result<Self>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -83,6 +85,7 @@ impl Http2 {
             streams: Cell::new(0),
             allowed: Cell::new(allowed.await?),
             idle_since: Cell::new(Instant::now()),
+            open,
         });
         let told = Rc::clone(&use_);
         // It ends by itself when the provider closes it or the last sender is dropped.
@@ -118,6 +121,7 @@ struct Stream(Rc<Use>);
 impl Stream {
     fn open(use_: &Rc<Use>) -> Self {
         use_.streams.set(use_.streams.get() + 1);
+        use_.open.rest(false);
         Self(Rc::clone(use_))
     }
 }
@@ -125,6 +129,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.0.streams.set(self.0.streams.get() - 1);
+        self.0.open.rest(self.0.streams.get() == 0);
         self.0.idle_since.set(Instant::now());
     }
 }

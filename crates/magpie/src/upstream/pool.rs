@@ -67,6 +67,7 @@ impl Pool {
         }
         loop {
             let (mut connection, since) = self.http1.borrow_mut().pop()?;
+            connection.open.rest(false);
             let alive = poll_fn(|cx| Poll::Ready(connection.is_alive(cx))).await;
             if alive && since.elapsed() < IDLE {
                 return Some(Connection::Http1(connection));
@@ -106,6 +107,7 @@ impl Pool {
     pub(super) fn put_back(&self, connection: Http1) {
         let mut idle = self.http1.borrow_mut();
         if idle.len() < MAX_IDLE {
+            connection.open.rest(true);
             idle.push((connection, Instant::now()));
         }
     }

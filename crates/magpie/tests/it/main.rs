@@ -43,6 +43,7 @@ mod killed;
 mod leaving;
 mod ledger;
 mod log;
+mod metrics;
 mod mirrors;
 mod outages;
 mod pages;
