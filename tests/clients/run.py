@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Runs real clients against a built Magpie: SDKs, curl, LangChain, auto-coder, and a real llama.cpp
-server behind it.
+"""Runs real clients against a built Magpie: SDKs, curl, LangChain, auto-coder, a real llama.cpp
+server behind it, and a real Prometheus beside it.
 
     python3 tests/clients/run.py --magpie PATH --upstream PATH [--only NAME]
 
 Needs python3 (3.11 or newer), node (20 or newer) with npm, curl, and PyPI and npm within reach the
-first time. What it installs stays in target/clients and is used again until the pinned versions
-change. Nothing is skipped: what cannot be installed or started fails the run.
+first time; for Prometheus, if the machine has none, apt-get and Debian's archive. What it installs
+stays in target/clients and is used again until the pinned versions change. Nothing is skipped: what cannot be installed or started fails the run.
 """
 
 import argparse
@@ -38,6 +38,7 @@ from processes import (
 HERE = Path(__file__).resolve().parent
 WORK = Path(os.environ.get("CARGO_TARGET_DIR", HERE.parents[1] / "target")).resolve() / "clients"
 BASE, AUTOCODER, LLAMA, NODE = "base", "autocoder", "llama", "node"
+PROMETHEUS = "prometheus"
 
 # What can be run: its environments beside the base, its files, its limit in seconds.
 SUITES = {
@@ -49,6 +50,7 @@ SUITES = {
     "langchain": ([], ["test_langchain.py"], 60),
     "auto-coder": ([AUTOCODER], ["test_autocoder.py"], 300),
     "llamacpp": ([LLAMA], ["test_llamacpp.py"], 120),
+    "prometheus": ([PROMETHEUS], ["test_prometheus.py"], 120),
 }
 INSTALL_LIMIT = 420
 
@@ -124,6 +126,27 @@ def install_node(folder):
     run_quietly(["npm", "ci", *flags], INSTALL_LIMIT, cwd=folder)
 
 
+def install_prometheus(folder):
+    """Debian's package, taken apart: nothing of the machine is changed, and no service starts."""
+    download = ["apt-get", "-qq", "-o", "Acquire::Retries=2", "download", "prometheus"]
+    try:
+        run_quietly(download, INSTALL_LIMIT, cwd=folder)
+    except Problem:
+        # The lists of packages may be missing or old.
+        run_quietly(["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=60", "update"], INSTALL_LIMIT)
+        run_quietly(download, INSTALL_LIMIT, cwd=folder)
+    [package] = folder.glob("prometheus_*.deb")
+    run_quietly(["dpkg", "--extract", package, folder], 60)
+    package.unlink()
+
+
+def prometheus_folder():
+    """Where the programs of Prometheus are: the machine's own, if it has them."""
+    found = [shutil.which(program) for program in ("prometheus", "promtool")]
+    own = all(found) and Path(found[0]).parent == Path(found[1]).parent
+    return Path(found[0]).parent if own else WORK / PROMETHEUS / "usr" / "bin"
+
+
 def prepare(suites):
     """Installs what the suites need, at the same time."""
     steps = {
@@ -133,6 +156,8 @@ def prepare(suites):
         NODE: (["package.json", "package-lock.json"], install_node),
     }
     wanted = {BASE}.union(*(SUITES[name][0] for name in suites))
+    if WORK in prometheus_folder().parents:
+        steps[PROMETHEUS] = ([], install_prometheus)
     with ThreadPoolExecutor() as pool:
         jobs = [pool.submit(installed, name, *steps[name]) for name in steps if name in wanted]
         try:
@@ -223,6 +248,7 @@ def run_suites(suites, magpie, upstream):
             CLIENTS_MAGPIE_BIN=str(magpie),
             CLIENTS_AUTOCODER_BIN=str(python_of(AUTOCODER).parent),
             CLIENTS_LLAMA_PYTHON=str(python_of(LLAMA)),
+            CLIENTS_PROMETHEUS_BIN=str(prometheus_folder()),
             TMPDIR=scratch,
             PYTHONPYCACHEPREFIX=str(WORK / "pycache"),
             PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",

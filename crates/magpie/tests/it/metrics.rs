@@ -153,6 +153,18 @@ fn a_configuration_that_is_refused_shows() {
 }
 
 #[test]
+fn the_file_that_is_deployed_beside_prometheus_lets_it_in() {
+    let file = include_str!("../../../../deploy/magpie.yaml");
+    let file = file.replace("0.0.0.0:8001", "127.0.0.1:0");
+    let setup = Setup::file(&file).env("MAGPIE_METRICS_TOKEN", "a-token-of-the-environment");
+    let magpie = setup.env("MAGPIE_ADMIN", "127.0.0.1:0").start();
+    let bearer = ("authorization", "Bearer a-token-of-the-environment");
+    // By the name that it has in the network of the containers.
+    assert_eq!(magpie.metrics_by(&[("host", "magpie:8001"), bearer]).status(), 200);
+    assert_eq!(magpie.metrics_by(&[("host", "other:8001"), bearer]).status(), 403);
+}
+
+#[test]
 fn nothing_in_them_is_a_secret_or_a_callers_words() {
     let upstream = ScriptedUpstream::start();
     let setup = Setup::of(&upstream.base_url()).with_admin().and(&format!(
