@@ -1,5 +1,7 @@
 //! The files that are made from others, so that they cannot lie: the JSON Schema of the
-//! configuration, the example of every option, and the table of providers.
+//! configuration, the example of every option, and the tables of providers and metrics.
+
+mod metrics;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -40,6 +42,8 @@ fn files() -> Result<Vec<(PathBuf, String)>, String> {
         (root().join("magpie.example.yaml"), example(&schema)),
         (reference.join("providers.md"), providers(&Words::EN)?),
         (root().join("docs/zh/reference/providers.md"), providers(&Words::ZH)?),
+        (reference.join("metrics.md"), metrics::english()),
+        (root().join("docs/zh/reference/metrics.md"), metrics::chinese()),
     ])
 }
 

@@ -100,7 +100,7 @@ pub(crate) struct Backlog(Arc<Queue>);
 impl Backlog {
     /// Records that wait to be written.
     pub(crate) fn waiting(&self) -> u64 {
-        self.0.records.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
     }
 
     /// Records that were dropped.
