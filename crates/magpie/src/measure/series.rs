@@ -10,7 +10,6 @@ use metrics::catalogue::{BEGIN, STEP, WHOLE};
 use metrics::{Count, Histogram};
 use policy::health::Cause;
 use policy::money::Currency;
-use policy::scope::Operation;
 use relay::{Code, Outcome, Provenance, Record};
 
 /// Classes of statuses. 0 is what a client got that was gone.
@@ -46,7 +45,7 @@ pub(super) const NO_CAUSE: usize = Cause::ALL.len();
 pub(super) struct Key {
     pub(super) model: Arc<str>,
     pub(super) provider: Arc<str>,
-    pub(super) operation: Operation,
+    pub(super) operation: &'static str,
     /// Empty if teams are not counted apart.
     pub(super) team: Arc<str>,
 }
@@ -56,14 +55,14 @@ pub(super) struct Key {
 pub(super) struct Seen<'r> {
     pub(super) model: &'r str,
     pub(super) provider: &'r str,
-    pub(super) operation: Operation,
+    pub(super) operation: &'static str,
     pub(super) team: &'r str,
 }
 
 impl Key {
     pub(super) fn seen(&self) -> Seen<'_> {
         let Self { model, provider, operation, team } = self;
-        Seen { model, provider, operation: *operation, team }
+        Seen { model, provider, operation, team }
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 use indexmap::IndexMap;
+use ledger::MIRROR;
 use metrics::catalogue::OWN;
 use metrics::{Count, Histogram};
 use policy::directory::Kind;
@@ -251,7 +252,7 @@ impl Shard {
         let seen = Seen {
             model: &record.model,
             provider: route.map_or(NONE, |route| &route.provider.id),
-            operation: record.operation,
+            operation: record.mirror_of.map_or(record.operation.word(), |_| MIRROR),
             team: if self.hub.teams { team() } else { "" },
         };
         // Most requests name a model by the name that it is counted as.

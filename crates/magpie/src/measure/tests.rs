@@ -61,6 +61,7 @@ impl World {
             fault: None,
             cause: None,
             limited: None,
+            mirror_of: None,
             caller: Caller::default(),
             is_last: true,
             usage: Some(wire::Usage { input: 10, output: 5, ..wire::Usage::default() }),

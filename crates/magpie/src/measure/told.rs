@@ -70,7 +70,7 @@ fn sum(of_workers: &[Arc<Series>], pick: impl Fn(&Series) -> &Count) -> Value {
 
 /// The labels that all combinations have.
 fn labels(key: &Key) -> [&str; 4] {
-    [&key.model, &key.provider, key.operation.word(), &key.team]
+    [&key.model, &key.provider, key.operation, &key.team]
 }
 
 /// The same and one more.
