@@ -160,7 +160,7 @@ struct LongModel {
     /// A shadow: a target that gets a copy of a share of the requests as well, in percent. Its answers
     /// are compared with those that clients get, and thrown away. The short form is the target alone,
     /// for all requests.
-    #[schemars(extend("x-example" = {"to": "glm/glm-5", "share": 5}))]
+    #[schemars(extend("x-example" = {"to": "xinghe/ernie-5.0", "share": 5}))]
     mirror: Option<At<MirrorConfig>>,
 }
 
