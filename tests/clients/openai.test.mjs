@@ -1,6 +1,7 @@
 // Chat as the OpenAI SDK for Node uses it.
 
 import assert from "node:assert/strict";
+import net from "node:net";
 import { after, afterEach, beforeEach, test } from "node:test";
 
 import OpenAI from "openai";
@@ -269,4 +270,59 @@ test("no target is left", limit, async () => {
   const start = performance.now();
   await assert.rejects(chat("all-dead", {}, { maxRetries: 1 }), OpenAI.InternalServerError);
   assert.ok(performance.now() - start < 10_000, "it does not hang");
+});
+
+// Stands in front of Magpie, and loses the reply on its first connection.
+async function lossy(test) {
+  const { hostname, port } = new URL(magpie);
+  let losses = 1;
+  const server = net.createServer((client) => {
+    const other = net.connect(Number(port), hostname);
+    const end = () => [client, other].forEach((socket) => socket.destroy());
+    [client, other].forEach((socket) => socket.on("error", end).on("close", end));
+    client.pipe(other);
+    losses -= 1;
+    if (losses >= 0) other.once("data", end);
+    else other.pipe(client);
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  test.after(() => server.close());
+  return client.withOptions({
+    baseURL: `http://127.0.0.1:${server.address().port}/v1`,
+    maxRetries: 2,
+  });
+}
+
+test("a lost reply is asked for once with an Idempotency-Key", limit, async (test) => {
+  const retrying = await lossy(test);
+  const headers = { "Idempotency-Key": crypto.randomUUID() };
+  const { data, response } = await retrying.chat.completions
+    .create({ model: "mock/ok", messages }, { headers })
+    .withResponse();
+  assert.equal(data.choices[0].message.content, TEXT);
+  assert.equal(response.headers.get("idempotent-replayed"), "true");
+  assert.equal((await received()).length, 1);
+});
+
+test("the keys that the SDK makes for its retries will do", limit, async (test) => {
+  const retrying = await lossy(test);
+  retrying.idempotencyHeader = "Idempotency-Key";
+  for (const stream of [true, false]) {
+    const reply = await retrying.chat.completions.create({ model: "mock/ok", messages, stream });
+    const words = stream ? text(await collect(reply)) : reply.choices[0].message.content;
+    assert.equal(words, TEXT);
+  }
+  const named = ([name]) => name.toLowerCase() === "idempotency-key";
+  const keys = (await received()).map((request) => request.headers.find(named)?.[1]);
+  assert.equal(new Set(keys).size, 2);
+  assert.ok(keys.every((key) => key.startsWith("stainless-node-retry-")), `${keys}`);
+  assert.equal(keys.length, 2, "each was asked for once");
+});
+
+test("a client that is impatient gets the answer in the end", limit, async () => {
+  const headers = { "Idempotency-Key": crypto.randomUUID() };
+  const options = { headers, timeout: 1000, maxRetries: 5 };
+  const reply = await chat("mock/slow:2500", {}, options);
+  assert.equal(reply.choices[0].message.content, TEXT);
+  assert.equal((await received()).length, 1);
 });

@@ -44,7 +44,7 @@ PROMETHEUS = "prometheus"
 SUITES = {
     "openai": ([], ["test_openai_chat.py", "test_openai_rest.py", "test_openai_faults.py",
                     "test_openai_fidelity.py", "test_openai_keys.py",
-                    "test_openai_failover.py"], 180),
+                    "test_openai_failover.py", "test_openai_sharing.py"], 180),
     "node": ([NODE], ["openai.test.mjs"], 120),
     "curl": ([], ["test_curl.py"], 90),
     "langchain": ([], ["test_langchain.py"], 60),
@@ -204,6 +204,7 @@ def configuration(upstream):
             "team-*": "mock/qwen-*",
             "edited": {"target": "mock/ok", "drop": ["logit_bias"]} | edits,
             "resumed": {"fallback": ["mock/cut:3:resumed", "going/events:8"], "resume": "elsewhere"},
+            "single": {"target": "mock/events:20:30", "single_flight": True},
             "all-dead": {"fallback": ["nowhere/a", "nowhere/b"]},
             "all-busy": {"balance": ["mock/status:500::spare", "mock/status:502::spare"]},
         } | spared,

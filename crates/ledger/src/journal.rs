@@ -152,8 +152,9 @@ impl Writer {
         self.keep(length)
     }
 
-    /// Writes a request that is over before anything was sent, in one go: a refusal. It is not kept
-    /// if it cannot be written, for it cost nothing, and the memory is for what did.
+    /// Writes a request for which nothing was sent, in one go: a refusal, or one that was answered
+    /// along with another. It is not kept if it cannot be written, for it cost nothing, and the
+    /// memory is for what did.
     ///
     /// # Errors
     /// If it cannot be written; then it is not recorded.

@@ -112,7 +112,8 @@ pub struct Amount<'a> {
 pub struct Opening<'a> {
     /// The request.
     pub id: RequestId,
-    /// Which attempt of it, from 1. 0 for a request that was refused before any was made.
+    /// Which attempt of it, from 1. 0 for a request that was refused before any was
+    /// made, or answered along with another one.
     pub attempt: u16,
     /// When.
     pub at_ms: u64,

@@ -80,6 +80,7 @@ pub(crate) fn run(source: Source) -> Result<ExitCode, String> {
         tls: Arc::new(TlsConfigs::default()),
         https,
         gate: Arc::clone(&books.gate),
+        flights: Arc::default(),
         phase: watching,
         connections,
         measure,

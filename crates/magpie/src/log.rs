@@ -213,6 +213,9 @@ fn write_json(text: &mut String, record: &Record) {
         }
         true => {}
     }
+    if record.shared {
+        text.push_str(r#","shared":true"#);
+    }
     if let Some(fault) = record.fault {
         let _ = write!(text, r#","error":"{fault}""#);
     }
@@ -278,6 +281,9 @@ fn write_text(text: &mut String, record: &Record) {
         }
         (false, _) if record.outcome == Outcome::Cancelled => {}
         (false, _) => text.push_str(", goes on"),
+    }
+    if record.shared {
+        text.push_str(", shared");
     }
     if let Some(level) = record.caller.chain().level(Kind::Key) {
         let _ = write!(text, ", by {}", quoted(&level.holder.name));

@@ -104,11 +104,12 @@ impl Recorder for Recording {
     }
 }
 
-/// Whether the ledger is told: of what reached a provider, and of what a known caller was refused.
-/// Strangers at the door fill the log, but not the disk.
+/// Whether the ledger is told: of what reached a provider, of what was answered along with that, and
+/// of what a known caller was refused. Strangers at the door fill the log, but not the disk.
 fn is_of_interest(record: &Record) -> bool {
     let is_known = record.caller.chain().levels().next().is_some();
-    record.attempts > 0 || (is_known && record.outcome == Outcome::Refused)
+    let is_refusal = is_known && record.outcome == Outcome::Refused;
+    record.attempts > 0 || record.shared || is_refusal
 }
 
 fn write(journal: &mut Writer, record: &Record) -> std::io::Result<()> {

@@ -21,7 +21,7 @@ pub(crate) type Body = ReplyBody<NetworkBody>;
 /// What one worker answers with.
 pub(crate) struct Service {
     snapshot: Arc<ArcSwap<Snapshot>>,
-    relay: Relay<Rc<Network>>,
+    relay: Relay<Network>,
     state: Arc<pages::State>,
     /// Set when running streams have to end.
     shed: Rc<Latch>,
@@ -31,12 +31,17 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn new(
         snapshot: Arc<ArcSwap<Snapshot>>,
-        relay: Relay<Rc<Network>>,
+        relay: Relay<Network>,
         state: Arc<pages::State>,
         shed: Rc<Latch>,
         shard: Rc<Shard>,
     ) -> Self {
         Self { snapshot, relay, state, shed, shard }
+    }
+
+    /// How many calls are under way whose answers may be shared.
+    pub(crate) fn leading(&self) -> usize {
+        self.relay.leading()
     }
 
     /// Answers a request of a client.

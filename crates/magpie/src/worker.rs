@@ -15,7 +15,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use policy::Snapshot;
-use relay::{Gate, Latch, Recorder, Relay, Waiter};
+use relay::{Flights, Gate, Latch, Recorder, Relay, Waiter};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -50,7 +50,7 @@ const PING: Duration = Duration::from_secs(20);
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 /// Rest after a failed accept: the process has run out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How often idle connections to providers are looked through.
+/// How often idle connections to providers and answers that are kept are looked through.
 const SWEEP: Duration = Duration::from_secs(10);
 
 /// How far stopping has come.
@@ -74,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) https: Option<Tls>,
     /// Who may call.
     pub(crate) gate: Arc<Gate>,
+    /// Answers that are shared.
+    pub(crate) flights: Arc<Flights>,
     pub(crate) phase: watch::Receiver<Phase>,
     /// Client connections open in all workers.
     pub(crate) connections: Arc<Connections>,
@@ -90,9 +92,11 @@ pub(crate) async fn serve(
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let network = Rc::new(Network::new(Arc::clone(&shared.tls), shard.pooled()));
-    let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&network)));
+    let flights = Arc::clone(&shared.flights);
+    let sweeping = tokio::task::spawn_local(sweep(Rc::clone(&network), Arc::clone(&flights)));
     let tasks = Rc::new(LocalTasks::default());
-    let relay = Relay::new(network, recorder, Arc::clone(&shared.gate), Rc::clone(&tasks) as _);
+    let gate = Arc::clone(&shared.gate);
+    let relay = Relay::new(network, recorder, gate, flights, Rc::clone(&tasks) as _);
     let snapshot = Arc::clone(&shared.snapshot);
     let stop = Stop::default();
     let state = Arc::clone(&shared.state);
@@ -112,7 +116,8 @@ pub(crate) async fn serve(
     }
     drop(listener);
     sweeping.abort();
-    while open.get() > 0 {
+    // A call whose answer is shared may be read on another worker.
+    while open.get() > 0 || service.leading() > 0 {
         sleep(Duration::from_millis(5)).await;
     }
     // Nobody waits for what runs beside the connections.
@@ -149,10 +154,11 @@ impl Stop {
     }
 }
 
-async fn sweep(network: Rc<Network>) {
+async fn sweep(network: Rc<Network>, flights: Arc<Flights>) {
     loop {
         sleep(SWEEP).await;
         network.sweep();
+        flights.sweep();
     }
 }
 

@@ -12,6 +12,7 @@ use http::HeaderValue;
 use crate::config::{At, Config};
 use crate::directory::Holder;
 use crate::health::Health;
+use crate::idempotency::Sharing;
 use crate::load::Environment;
 use crate::price::Overrides;
 use crate::problem::{Place, Problem};
@@ -72,6 +73,7 @@ pub fn build_beside(
     builder.listen = Some(settings.listen);
     let access = builder.access(config, &settings);
     let limits = builder.limits(config);
+    let sharing = Sharing::of(config, &mut builder.problems);
     let clocks = builder.clocks(Clocks::default(), &config.timeouts);
     let providers = builder.providers(config, clocks);
     let health = Arc::new(Health::default());
@@ -90,6 +92,7 @@ pub fn build_beside(
         access,
         limits,
         meter_streams: config.metering.stream_usage,
+        sharing,
         providers,
         warnings: builder.warnings,
         exact: models.exact,

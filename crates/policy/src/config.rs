@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::budget::Budgets;
 use crate::directory::GroupConfig;
+use crate::idempotency::IdempotencyConfig;
 use crate::jwt::JwtConfig;
 use crate::limit::LimitsMap;
 use crate::money::Exchange;
@@ -138,6 +139,9 @@ pub struct Config {
     pub timeouts: At<Timeouts>,
     /// Bounds on what a client may send.
     pub limits: At<LimitsConfig>,
+    /// Answers that are kept, so that a request which is repeated with the same `Idempotency-Key` is
+    /// neither sent nor charged twice.
+    pub idempotency: At<IdempotencyConfig>,
     /// What is counted.
     pub metering: Metering,
     /// What is written to standard error.

@@ -162,6 +162,19 @@ impl Pepper {
         self.upgrade(&sha256(text))
     }
 
+    /// The digest of texts, one after the other: of no other list of texts is it the same.
+    #[must_use]
+    pub fn digest_of(&self, texts: &[&[u8]]) -> Digest {
+        let mut context = hmac::Context::with_key(&self.0);
+        for text in texts {
+            context.update(&(text.len() as u64).to_be_bytes());
+            context.update(text);
+        }
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(context.sign().as_ref());
+        Digest(bytes)
+    }
+
     /// The digest of the key that has this SHA-256.
     #[must_use]
     pub fn upgrade(&self, sha256: &[u8; 32]) -> Digest {

@@ -31,6 +31,7 @@ pub(crate) struct Way {
     pub(crate) edits: Arc<EditPlan>,
     pub(crate) clocks: Clocks,
     pub(crate) holder: Option<Arc<Holder>>,
+    pub(crate) single_flight: bool,
 }
 
 impl Planned {
@@ -49,8 +50,9 @@ impl Planned {
     ) -> Option<Plan> {
         let route = |index: usize, spot: &Spot| {
             let way = self.ways.get(index)?;
-            let edits = Arc::clone(&way.edits);
-            let route = Route::new(&spot.provider, &upstream(index), edits, way.clocks);
+            let (name, edits) = (upstream(index), Arc::clone(&way.edits));
+            let mut route = Route::new(&spot.provider, &name, edits, way.clocks);
+            route.single_flight = way.single_flight;
             Some(Arc::new(finish(route.held_by(way.holder.as_ref()))))
         };
         let plan = self.draft.plan(name, &route, &self.exchange, health)?;

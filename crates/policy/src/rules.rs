@@ -116,6 +116,12 @@ impl Rule {
         only_requests && self.config.per == [Per::Address] && self.config.models.is_none()
     }
 
+    /// Whether it tells calls apart by the target that is asked.
+    #[must_use]
+    pub fn is_of_targets(&self) -> bool {
+        self.config.per.iter().any(|per| matches!(per, Per::Provider | Per::Target))
+    }
+
     /// The count that a call belongs to; `None` if the rule is not about it. `now_ns` is by the
     /// clock of the limits.
     #[must_use]

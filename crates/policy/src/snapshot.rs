@@ -13,6 +13,7 @@ use crate::config::{KeyConfig, LedgerConfig, LogFormat, MetricsConfig};
 use crate::directory::{GroupConfig, Holder, Kind};
 use crate::edits::EditPlan;
 use crate::health::Health;
+use crate::idempotency::Sharing;
 use crate::jwt::Issuer;
 use crate::money::Exchange;
 use crate::names::{Pattern, UnknownModel, nearest};
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub limits: Limits,
     /// Whether to ask for the token counts of streams.
     pub meter_streams: bool,
+    /// Answers that are shared.
+    pub sharing: Sharing,
     /// Every provider, in the order of the file.
     pub providers: Vec<Arc<Provider>>,
     /// What the owner should know, though it stops nothing.
@@ -176,6 +179,8 @@ pub struct Route {
     pub model_limits: ModelLimits,
     /// The limits and budgets of the model and its provider.
     pub holders: Vec<Arc<Holder>>,
+    /// Identical requests of one tenant at the same time share one call.
+    pub single_flight: bool,
 }
 
 impl Route {
@@ -200,6 +205,7 @@ impl Route {
             price: provider.price(model),
             model_limits: provider.model_limits(model),
             holders: provider.holder.iter().cloned().collect(),
+            single_flight: false,
         }
     }
 
@@ -215,7 +221,7 @@ impl Route {
     }
 
     /// Whether it goes to this model of this provider.
-    fn goes_to(&self, provider: &Provider, model: &str) -> bool {
+    pub(crate) fn goes_to(&self, provider: &Provider, model: &str) -> bool {
         self.provider.id == provider.id && *self.upstream_model == *model
     }
 }
@@ -354,8 +360,7 @@ impl Snapshot {
         self.providers.iter().find(|provider| &*provider.id == id)
     }
 
-    /// The provider a request without model or header goes to: the only one there is beside the
-    /// echo.
+    /// The provider a request without model or header goes to: the only one beside the echo.
     #[must_use]
     pub fn only_provider(&self) -> Option<&Arc<Provider>> {
         let mut real = self.real_providers();

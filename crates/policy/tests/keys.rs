@@ -211,3 +211,13 @@ fn the_last_four_characters_are_shown_of_a_text_that_has_enough() {
     assert_eq!(last_four("abcdefghijk"), "");
     assert_eq!(last_four("\u{e9}\u{e8}\u{9e4a}\u{6865}abcdefg\u{e9}"), "efg\u{e9}");
 }
+
+#[test]
+fn a_digest_of_texts_tells_where_one_ends_and_the_next_begins() {
+    let (pepper, other) = (Pepper::new([1; 32]), Pepper::new([2; 32]));
+    let lists: [&[&[u8]]; 6] = [&[], &[b""], &[b"ab"], &[b"a", b"b"], &[b"ab", b""], &[b"", b"ab"]];
+    let digests: HashSet<_> = lists.iter().map(|list| *pepper.digest_of(list).as_bytes()).collect();
+    assert_eq!(digests.len(), lists.len());
+    assert_eq!(pepper.digest_of(&[b"a", b"b"]), pepper.digest_of(&[b"a", b"b"]));
+    assert_ne!(pepper.digest_of(&[b"a"]), other.digest_of(&[b"a"]));
+}

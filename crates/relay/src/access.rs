@@ -23,7 +23,7 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
      x-magpie-overhead-us, x-magpie-queued-ms, retry-after, x-ratelimit-limit-requests, \
      x-ratelimit-limit-tokens, \
      x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, \
-     x-ratelimit-reset-tokens, openai-processing-ms",
+     x-ratelimit-reset-tokens, openai-processing-ms, idempotent-replayed, x-magpie-shared",
 );
 const PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 

@@ -18,7 +18,7 @@ use wire::Usage;
 use crate::attempt::{self, Ended, Read, Verdict};
 use crate::cause::Setback;
 use crate::fault::{Code, Fault};
-use crate::headers::{JSON, is_event_stream};
+use crate::headers::{IDEMPOTENCY_KEY, JSON, is_event_stream};
 use crate::hold::{self, Begun};
 use crate::intake::Endpoint;
 use crate::ports::{Failure, Outgoing, Upstream};
@@ -178,9 +178,15 @@ impl<U: Upstream> Relay<U> {
         let target = prepare::target(ask.base_path(), &endpoint.rest, parts.uri.query())
             .map_err(|fault| ended(refused(fault)))?;
         let credential = context.settlement.credential();
+        // A provider that knows the key from another attempt would take this one for a misuse.
+        let is_first = context.settlement.attempts() == 0 && !context.settlement.is_beside();
         let make = || {
             let body = Outgoing::Whole(ask.body.clone());
-            Some(call(endpoint, parts, &route, target.clone(), body, credential))
+            let mut call = call(endpoint, parts, &route, target.clone(), body, credential);
+            if !is_first {
+                call.headers.remove(IDEMPOTENCY_KEY);
+            }
+            Some(call)
         };
         let sent = self.attempt(&route, &ask.bound, due, make, context).await;
         let (response, head) = sent.map_err(ended)?;

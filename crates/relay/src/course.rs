@@ -225,7 +225,7 @@ impl Context {
         course.is_short = false;
         loop {
             let model = course.instead.as_deref().unwrap_or(&wish.named).to_owned();
-            self.settlement.note(|record| record.model = model.chars().take(LOGGED_NAME).collect());
+            self.note_model(&model);
             let way = match &mut course.way {
                 Some(way) => way,
                 none => none.insert(self.way(&model, course.given.as_ref(), &wish)?),
@@ -332,6 +332,11 @@ impl Context {
         self.admit(model, &route, &ask.bound)?;
         self.settlement.lend(candidate.lease);
         Ok(ask)
+    }
+
+    /// Notes the model that is asked for.
+    pub(crate) fn note_model(&mut self, model: &str) {
+        self.settlement.note(|record| record.model = model.chars().take(LOGGED_NAME).collect());
     }
 
     fn way(&self, model: &str, given: Option<&Arc<Plan>>, wish: &Wish<'_>) -> Result<Way, Fault> {

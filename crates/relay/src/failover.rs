@@ -26,7 +26,7 @@ pub(crate) enum Unserved<B> {
 }
 
 impl<U: Upstream> Relay<U> {
-    /// Reads the body, and answers.
+    /// Reads the body, and answers along with another request or by itself.
     pub(crate) async fn generate<B>(
         &self,
         endpoint: &Endpoint,
@@ -39,11 +39,22 @@ impl<U: Upstream> Relay<U> {
         B::Error: Into<BoxError>,
     {
         let body = intake::read(body, context.snapshot.limits.body).await.map_err(refused)?;
-        self.failover(Incoming { endpoint, parts, body: &body }, context).await
+        let incoming = Incoming { endpoint, parts, body: &body };
+        if let Some(wanted) = self.wanted(incoming, context).map_err(refused)? {
+            // In a box, so that others do not carry the room for it.
+            if let Some(answer) = Box::pin(self.shared(&wanted, incoming, context)).await {
+                return answer;
+            }
+        }
+        self.failover(incoming, context).await
     }
 
     /// Answers with the first target that does, or with what its model is composed of.
-    async fn failover(&self, incoming: Incoming<'_>, context: &mut Context) -> Answer<U::Body> {
+    pub(crate) async fn failover(
+        &self,
+        incoming: Incoming<'_>,
+        context: &mut Context,
+    ) -> Answer<U::Body> {
         let mut course = Course::default();
         match self.answering(incoming, &mut course, context).await {
             Ok(answering) => {

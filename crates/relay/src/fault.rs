@@ -123,6 +123,10 @@ pub enum Code {
     Internal,
     /// The keys of a token's issuer are not there.
     IssuerUnavailable,
+    /// An `Idempotency-Key` that is none.
+    InvalidIdempotencyKey,
+    /// An `Idempotency-Key` that belongs to another request.
+    IdempotencyKeyReused,
 }
 
 /// Who is to blame.
@@ -170,7 +174,7 @@ const fn row(
 impl Code {
     /// Every code, in the order of the type.
     #[rustfmt::skip] // a list
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 43] = [
         Self::InvalidJson, Self::InvalidField, Self::DuplicateField, Self::BodyTooLarge,
         Self::BodyTimeout, Self::BodyCut, Self::CompressedBody, Self::InvalidPath,
         Self::UnknownPath, Self::WrongMethod, Self::UnknownModel, Self::UnknownProvider,
@@ -180,7 +184,8 @@ impl Code {
         Self::ShuttingDown, Self::NoKey, Self::InvalidKey, Self::InvalidToken, Self::Expired,
         Self::Disabled, Self::AddressNotAllowed, Self::OperationNotAllowed, Self::ModelNotAllowed,
         Self::RateLimited, Self::BudgetExhausted, Self::Unpriced, Self::LedgerUnavailable,
-        Self::Internal, Self::IssuerUnavailable,
+        Self::Internal, Self::IssuerUnavailable, Self::InvalidIdempotencyKey,
+        Self::IdempotencyKeyReused,
     ];
 
     #[rustfmt::skip] // a table
@@ -228,6 +233,8 @@ impl Code {
             Self::Unpriced => row(S::FORBIDDEN, "unpriced_model", Caller, "The owner can set `prices`, `exchange`, or `unpriced` in the budget.", "可由管理员设置 `prices`、`exchange`，或预算中的 `unpriced`。"),
             Self::IssuerUnavailable => row(S::SERVICE_UNAVAILABLE, "issuer_unavailable", Magpie, "Try again.", "请重试。"),
             Self::Internal => row(S::INTERNAL_SERVER_ERROR, "internal_error", Magpie, "This is a defect of Magpie; the owner finds it in the log by x-request-id.", "这是鹊桥的缺陷；管理员可凭 x-request-id 在日志中找到它。"),
+            Self::InvalidIdempotencyKey => row(S::BAD_REQUEST, "invalid_idempotency_key", Caller, "Send one, of 1 to 255 visible ASCII characters, such as a UUID.", "请只发送一个，由 1 到 255 个可见 ASCII 字符组成，例如 UUID。"),
+            Self::IdempotencyKeyReused => row(S::UNPROCESSABLE_ENTITY, "idempotency_key_reused", Caller, "Take a new key for each request, and the same one only to repeat it as it was.", "每个新请求请使用新的键；只有原样重发同一请求时才使用相同的键。"),
             Self::LedgerUnavailable => row(S::SERVICE_UNAVAILABLE, "ledger_unavailable", Magpie, "Nothing was sent to a provider. Try again.", "尚未向服务商发送任何内容，请重试。"),
         }
     }

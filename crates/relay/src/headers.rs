@@ -13,9 +13,7 @@ const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-requ
 pub(crate) fn to_upstream(client: &HeaderMap, provider: &Provider, credential: usize) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     for (name, value) in client {
-        let name_text = name.as_str();
-        let is_let_through = provider.forward.allows(name_text) && !is_never_request(name_text);
-        if is_common_request(name_text) || is_let_through {
+        if passes(name.as_str(), provider) {
             headers.append(name, value.clone());
         }
     }
@@ -26,6 +24,26 @@ pub(crate) fn to_upstream(client: &HeaderMap, provider: &Provider, credential: u
         headers.insert(name, value.clone());
     }
     headers
+}
+
+/// Whether a header of the client passes to a provider.
+fn passes(name: &str, provider: &Provider) -> bool {
+    is_common_request(name) || (provider.forward.allows(name) && !is_never_request(name))
+}
+
+/// Whether a provider may answer otherwise because of a header of the client: it passes, and does
+/// not only say who calls and which call it is.
+pub(crate) fn is_telling(name: &str, provider: &Provider) -> bool {
+    let only_names = matches!(
+        name,
+        "content-type"
+            | "user-agent"
+            | "idempotency-key"
+            | "x-client-request-id"
+            | "traceparent"
+            | "tracestate"
+    );
+    !only_names && passes(name, provider)
 }
 
 fn is_common_request(name: &str) -> bool {
@@ -117,5 +135,7 @@ fn content_type(headers: &HeaderMap) -> Option<String> {
     Some(value.split(';').next()?.trim().to_ascii_lowercase())
 }
 
+/// By which callers have one request answered once, however often they send it.
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// JSON, as a content type.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderName, Request, Response};
+use http::{Request, Response};
 use http_body::Body;
 use policy::health::Lease;
 use policy::health::mirrored::{Answer, End, Likeness, Place};
@@ -31,6 +31,7 @@ use crate::admit::{Admission, Moment, admit};
 use crate::begin::Incoming;
 use crate::course::LOGGED_NAME;
 use crate::fault::Language;
+use crate::headers::IDEMPOTENCY_KEY;
 use crate::identify::Caller;
 use crate::intake::Endpoint;
 use crate::latch::{Latch, Waiter};
@@ -44,9 +45,6 @@ use crate::settle::Settlement;
 pub(crate) use hear::Ear;
 use hear::{Heard, Witness};
 use similarity::similarity;
-
-/// A provider may have both, and would give the shadow the main answer for it.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The two answers to a request that was mirrored. Holds figures and words of the protocol, and no
 /// text of a prompt or an answer.
@@ -137,6 +135,7 @@ impl Drawn {
         parts.method = incoming.parts.method.clone();
         parts.uri = incoming.parts.uri.clone();
         parts.headers = incoming.parts.headers.clone();
+        // A provider may have both, and would give the shadow the main answer for it.
         parts.headers.remove(IDEMPOTENCY_KEY);
         Self {
             mirror: Arc::clone(mirror),

@@ -58,14 +58,6 @@ pub trait Upstream: 'static {
     fn send(&self, call: Call) -> impl Future<Output = Result<Response<Self::Body>, Failure>>;
 }
 
-impl<U: Upstream> Upstream for std::rc::Rc<U> {
-    type Body = U::Body;
-
-    fn send(&self, call: Call) -> impl Future<Output = Result<Response<U::Body>, Failure>> {
-        U::send(self, call)
-    }
-}
-
 /// One request to a provider, ready to be written.
 pub struct Call {
     /// Whom to call; its origin says where.

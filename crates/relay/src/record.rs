@@ -114,6 +114,8 @@ pub struct Record {
     pub mirror_of: Option<RequestId>,
     /// A provider was asked: there is a record of the attempt.
     pub asked: bool,
+    /// The answer is that of another request: no provider was asked, and it costs nothing.
+    pub shared: bool,
     /// Which attempt it was, from 1, and of how many if it is the last; 0 if there was none.
     pub attempt: u16,
     /// How many attempts were made of the request so far.
@@ -174,6 +176,7 @@ impl Record {
             caller: Caller::default(),
             mirror_of: None,
             asked: false,
+            shared: false,
             attempt: 0,
             attempts: 0,
             is_last: true,

@@ -1,4 +1,4 @@
-//! The body of a response: in memory, tapped, or passed through.
+//! The body of a response: in memory, tapped, passed through, or that of another request.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -11,6 +11,7 @@ use crate::gather::FRAME;
 use crate::mirror::Ear;
 use crate::pass::Pass;
 use crate::ports::{Failure, Lasting};
+use crate::reading::Reading;
 use crate::resume::{Resumable, Sequel};
 use crate::settle::Settlement;
 use crate::tap::Tap;
@@ -39,6 +40,7 @@ enum Inner<B> {
     Tap(Box<Tap<B>>),
     Resumable(Box<Resumable<B>>),
     Pass(Box<Pass<B>>),
+    Shared(Box<Reading>),
 }
 
 impl<B> ReplyBody<B> {
@@ -71,8 +73,12 @@ impl<B> ReplyBody<B> {
     pub(crate) fn in_memory(&self) -> Option<&Bytes> {
         match &self.inner {
             Inner::Whole(bytes) => Some(bytes),
-            Inner::Tap(_) | Inner::Resumable(_) | Inner::Pass(_) => None,
+            Inner::Tap(_) | Inner::Resumable(_) | Inner::Pass(_) | Inner::Shared(_) => None,
         }
+    }
+
+    pub(crate) fn shared(reading: Reading) -> Self {
+        Self::new(Inner::Shared(Box::new(reading)))
     }
 
     /// The same, heard on its way.
@@ -104,6 +110,9 @@ where
             Self::Pass(pass) => {
                 pass.poll_data(cx).map(|data| data.map(|data| data.map(Frame::data)))
             }
+            Self::Shared(reading) => {
+                reading.poll_data(cx).map(|data| data.map(|data| data.map(Frame::data)))
+            }
         }
     }
 
@@ -114,6 +123,7 @@ where
             Self::Tap(tap) => Some(tap.settlement()),
             Self::Resumable(answer) => answer.settlement(),
             Self::Pass(pass) => Some(pass.settlement()),
+            Self::Shared(reading) => Some(reading.settlement()),
         }
     }
 
@@ -123,6 +133,7 @@ where
             Self::Tap(tap) => tap.is_over(),
             Self::Resumable(answer) => answer.is_over(),
             Self::Pass(pass) => pass.is_over(),
+            Self::Shared(reading) => reading.is_over(),
         }
     }
 }
@@ -131,6 +142,11 @@ impl<B> ReplyBody<B>
 where
     B: Body<Data = Bytes, Error = Failure> + Unpin,
 {
+    /// The settlement of an answer that ends with its body.
+    pub(crate) fn settlement(&self) -> Option<&Settlement> {
+        self.inner.settlement()
+    }
+
     /// The settlement of an answer that ends with its body; what is left of the body is given up.
     pub(crate) fn into_settlement(self) -> Option<Settlement> {
         match self.inner {
@@ -138,6 +154,7 @@ where
             Inner::Tap(tap) => Some(tap.into_settlement()),
             Inner::Resumable(answer) => answer.into_settlement(),
             Inner::Pass(pass) => Some(pass.into_settlement()),
+            Inner::Shared(reading) => Some(reading.into_settlement()),
         }
     }
 }
@@ -170,6 +187,7 @@ where
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
             Inner::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Shared(reading) => reading.size_hint(),
             Inner::Tap(_) | Inner::Resumable(_) | Inner::Pass(_) => SizeHint::default(),
         }
     }

@@ -24,7 +24,7 @@ use crate::tap::{Rules, Tap};
 pub(crate) const PROVIDER: HeaderName = HeaderName::from_static("x-magpie-provider");
 const TARGET: HeaderName = HeaderName::from_static("x-magpie-target");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-magpie-attempts");
-const OVERHEAD: HeaderName = HeaderName::from_static("x-magpie-overhead-us");
+pub(crate) const OVERHEAD: HeaderName = HeaderName::from_static("x-magpie-overhead-us");
 /// The id of the request, on every response.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

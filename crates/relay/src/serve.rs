@@ -23,6 +23,7 @@ use crate::admit::{self, Bound, Moment, Refusal, admit, knock};
 use crate::attempt::{self, Ended};
 use crate::fault::{Code, Fault, Language};
 use crate::feedback;
+use crate::flights::Flights;
 use crate::headers::{JSON, to_upstream};
 use crate::identify::{Caller, Callers, Gate, identify};
 use crate::intake::{self, Endpoint, Operation};
@@ -37,6 +38,7 @@ use crate::reply::ReplyBody;
 use crate::request_id::RequestId;
 use crate::respond::{Overhead, PROVIDER, REQUEST_ID, failed, json, stamp_route};
 use crate::settle::{Failing, Settlement};
+use crate::share::Sharing;
 
 /// A request that was let in, with the snapshot it keeps to its end.
 pub struct Request<B> {
@@ -64,10 +66,11 @@ impl<U> Clone for Relay<U> {
 }
 
 struct Inner<U> {
-    upstream: U,
+    upstream: Rc<U>,
     recorder: Rc<dyn Recorder>,
     callers: Callers,
     tasks: Rc<dyn Tasks>,
+    sharing: Sharing,
 }
 
 /// What is known of a request from its head on.
@@ -96,19 +99,36 @@ pub(crate) struct Context {
 pub(crate) type Answer<B> = Result<Response<ReplyBody<B>>, Ended>;
 
 impl<U: Upstream> Relay<U> {
-    /// A relay over a network, that records to `recorder`, knows callers by `gate`, and has `tasks`
-    /// run what outlasts a request.
+    /// A relay over a network, that records to `recorder`, knows callers by `gate`, shares answers
+    /// with the relays of other workers by `flights`, and has `tasks` run what outlasts a request.
     pub fn new(
-        upstream: U,
+        upstream: Rc<U>,
         recorder: Rc<dyn Recorder>,
         gate: Arc<Gate>,
+        flights: Arc<Flights>,
         tasks: Rc<dyn Tasks>,
     ) -> Self {
-        Self(Rc::new(Inner { upstream, recorder, callers: Callers::new(gate), tasks }))
+        let (callers, sharing) = (Callers::new(gate), Sharing::new(flights));
+        Self(Rc::new(Inner { upstream, recorder, callers, tasks, sharing }))
     }
 
     pub(crate) fn recorder(&self) -> &Rc<dyn Recorder> {
         &self.0.recorder
+    }
+
+    pub(crate) fn callers(&self) -> &Callers {
+        &self.0.callers
+    }
+
+    pub(crate) fn sharing(&self) -> &Sharing {
+        &self.0.sharing
+    }
+
+    /// How many calls are under way whose answers may be shared. They go on without the connections
+    /// that they came by.
+    #[must_use]
+    pub fn leading(&self) -> usize {
+        self.sharing().leading()
     }
 
     pub(crate) fn tasks(&self) -> &dyn Tasks {
@@ -116,8 +136,8 @@ impl<U: Upstream> Relay<U> {
     }
 
     /// Answers one request of the API. Dropping the future, or the body of the response, cancels
-    /// what is under way at the provider and records that the client is gone. A panic on the way
-    /// fails this request alone.
+    /// what is under way at the provider and records that the client is gone, unless the answer is
+    /// shared. A panic on the way fails this request alone.
     pub async fn serve<B>(&self, request: Request<B>) -> Response<ReplyBody<U::Body>>
     where
         B: Body<Data = Bytes> + 'static,
@@ -174,13 +194,7 @@ impl<U: Upstream> Relay<U> {
             Ok(endpoint) => self.dispatch(&endpoint, &parts, body, &mut context).await,
             Err(fault) => Err(refused(fault)),
         };
-        let response = answer.unwrap_or_else(|ended| fault_response(ended, &mut context));
-        let mut response = context.mirroring.listen(response);
-        if context.settlement.is_closed()
-            && let Some(lasting) = context.settlement.lasting()
-        {
-            lasting.await;
-        }
+        let mut response = settled(answer, &mut context).await;
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id.to_header());
         queue::stamp(context.queued, headers);
@@ -249,7 +263,7 @@ impl<U: Upstream> Relay<U> {
         context.asked = Instant::now();
         self.mirror(context);
         let before = (context.asked - context.start).saturating_sub(context.waited);
-        let response = attempt::send(&self.0.upstream, id, due, call).await?;
+        let response = attempt::send(&*self.0.upstream, id, due, call).await?;
         let attempts = context.settlement.attempts();
         let head = Overhead { before, since: Instant::now(), attempts };
         context.settlement.note(|record| record.overhead = before);
@@ -379,6 +393,18 @@ pub(crate) fn call(
 /// A refusal before any provider was asked.
 pub(crate) fn refused(fault: Fault) -> Ended {
     Ended { outcome: Outcome::Refused, fault, cause: None }
+}
+
+/// The response, once its record lasts, if that is made already.
+pub(crate) async fn settled<B>(answer: Answer<B>, context: &mut Context) -> Response<ReplyBody<B>> {
+    let response = answer.unwrap_or_else(|ended| fault_response(ended, context));
+    let response = context.mirroring.listen(response);
+    if context.settlement.is_closed()
+        && let Some(lasting) = context.settlement.lasting()
+    {
+        lasting.await;
+    }
+    response
 }
 
 /// The response for a fault; the record is closed with it.

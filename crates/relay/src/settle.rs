@@ -180,6 +180,18 @@ impl Settlement {
         }
     }
 
+    /// The same, recorded elsewhere.
+    pub(crate) fn take_for(&mut self, recorder: Rc<dyn Recorder>) -> Self {
+        let mut taken = self.take();
+        taken.recorder = recorder;
+        taken
+    }
+
+    /// What is known so far; `None` once it is recorded, or on its way with a body.
+    pub(crate) fn record(&self) -> Option<&Record> {
+        self.open.as_deref()
+    }
+
     /// Changes what is known so far.
     pub(crate) fn note(&mut self, change: impl FnOnce(&mut Record)) {
         if let Some(record) = &mut self.open {

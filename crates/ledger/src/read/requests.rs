@@ -54,7 +54,8 @@ impl Serialize for Cost {
 pub struct Attempt {
     /// The request.
     pub id: RequestId,
-    /// Which attempt of it, from 1; 0 if it was refused before any.
+    /// Which attempt of it, from 1; 0 if it was refused before any, or answered along with another
+    /// request.
     pub attempt: u16,
     /// When it began.
     pub at_ms: u64,

@@ -58,8 +58,8 @@ pub(crate) fn chat(source: &Source, model: &str, prompt: &str) -> Result<ExitCod
             pepper: Pepper::new([0; 32]),
             tokens: None,
         });
-        let relay =
-            Relay::new(Rc::new(network), Rc::new(Silence), gate, Rc::new(LocalTasks::default()));
+        let tasks = Rc::new(LocalTasks::default());
+        let relay = Relay::new(Rc::new(network), Rc::new(Silence), gate, Arc::default(), tasks);
         let body = Full::from(ask.to_string());
         let shed = Rc::new(Latch::default());
         // The owner asks, at the terminal: no key is needed.

@@ -62,6 +62,7 @@ impl World {
             cause: None,
             limited: None,
             mirror_of: None,
+            shared: false,
             caller: Caller::default(),
             is_last: true,
             usage: Some(wire::Usage { input: 10, output: 5, ..wire::Usage::default() }),

@@ -68,14 +68,17 @@ fn check_says_ok_for_a_good_file() {
 }
 
 #[test]
-fn the_examples_of_the_routing_guides_are_good_and_the_same_in_both_languages() {
+fn the_examples_of_the_guides_to_plans_are_good_and_the_same_in_both_languages() {
     let blocks = |page: &str| -> Vec<String> {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/");
         let text = std::fs::read_to_string(format!("{path}{page}")).unwrap();
         let blocks = text.split("```yaml\n").skip(1);
         blocks.map(|block| block.split("```").next().unwrap().to_owned()).collect()
     };
-    let (english, chinese) = (blocks("guide/routing.md"), blocks("zh/guide/routing.md"));
+    let all = |folder: &str| {
+        ["routing", "sharing"].map(|page| blocks(&format!("{folder}guide/{page}.md"))).concat()
+    };
+    let (english, chinese) = (all(""), all("zh/"));
     for block in english.iter().chain(&chinese) {
         let keys = ["DASHSCOPE_API_KEY", "ZHIPUAI_API_KEY", "DEEPSEEK_A", "DEEPSEEK_B"];
         let all = keys.iter().chain(&["MOONSHOT_API_KEY", "DEEPSEEK_API_KEY"]);

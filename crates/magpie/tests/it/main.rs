@@ -54,6 +54,7 @@ mod raw;
 mod reload;
 mod resumed;
 mod secrets;
+mod shared;
 mod shutdown;
 mod slow_client;
 mod splits;

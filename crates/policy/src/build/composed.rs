@@ -50,6 +50,10 @@ impl Builder<'_> {
             let hint = "put them into the models it names";
             self.problem(model.edits.place, "a composed model edits nothing", hint);
         }
+        if model.single_flight {
+            let message = "a composed model does not share its answers";
+            self.problem(*place, message, "leave `single_flight` out");
+        }
         if let (Some(_), Some(panel)) = (&model.cascade, &model.panel) {
             self.problem(panel.place, "one of `cascade` and `panel` is enough", "leave one out");
         }

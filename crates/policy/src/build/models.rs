@@ -60,6 +60,11 @@ impl Builder<'_> {
             }
             let Some(draft) = self.draft(written, config, providers) else { continue };
             self.checked_edits(&written.value.edits);
+            if written.value.single_flight && draft.has_split() {
+                let message =
+                    "a `split` keeps callers apart whose answers `single_flight` would share";
+                self.problem(written.place, message, "take one of the two out");
+            }
             let (limits, budget) = (written.value.limits.as_ref(), written.value.budget.as_ref());
             let holder = callers::holder(Kind::Model, name, limits, budget);
             self.holders.extend(holder.clone());
@@ -70,7 +75,8 @@ impl Builder<'_> {
             let ways = spots.map(|spot| {
                 let clocks = self.clocks(spot.provider.clocks, &written.value.timeouts);
                 let edits = Arc::new(edits.clone().over(&spot.provider.edits));
-                Way { edits, clocks, holder: holder.clone() }
+                let single_flight = written.value.single_flight;
+                Way { edits, clocks, holder: holder.clone(), single_flight }
             });
             let ways = ways.collect();
             let model = Planned {

@@ -47,6 +47,8 @@ pub struct ModelConfig {
     pub resume: At<Resume>,
     /// A target that gets a share of the requests as well.
     pub mirror: Option<At<MirrorConfig>>,
+    /// Whether identical requests share one call.
+    pub single_flight: bool,
 }
 
 /// The long form of a model.
@@ -162,6 +164,10 @@ struct LongModel {
     /// for all requests.
     #[schemars(extend("x-example" = {"to": "xinghe/ernie-5.0", "share": 5}))]
     mirror: Option<At<MirrorConfig>>,
+    /// `true` lets requests that are the same to the byte, of one team (else one key) and at the same
+    /// time, share one call and its answer. Nothing is kept behind its end.
+    #[schemars(extend("x-example" = false))]
+    single_flight: bool,
 }
 
 impl<'de> Deserialize<'de> for ModelConfig {
@@ -224,6 +230,7 @@ impl<'de> Visitor<'de> for EitherForm {
             queue: long.queue,
             resume: long.resume,
             mirror: long.mirror,
+            single_flight: long.single_flight,
         })
     }
 }

@@ -90,6 +90,11 @@ impl Draft {
         &self.spots
     }
 
+    /// Whether it divides callers.
+    pub(crate) fn has_split(&self) -> bool {
+        self.shape.nodes.iter().any(|node| matches!(node.kind, Kind::Split(_)))
+    }
+
     /// Whether it compares prices.
     pub(crate) fn compares_prices(&self) -> bool {
         self.shape.nodes.iter().any(|node| match &node.kind {

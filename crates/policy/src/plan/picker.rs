@@ -7,6 +7,7 @@ use super::walk::{Choice, Walk};
 use super::{Plan, Target};
 use crate::health::retry::{MOST_ATTEMPTS, is_fast};
 use crate::health::{Lease, Next, Standing};
+use crate::snapshot::Route;
 
 /// The state of one request in one plan. Holds no reference, so that it can live across waits, and
 /// allocates only when something is passed over.
@@ -247,6 +248,20 @@ impl Plan {
                 return Explanation { candidates, skipped: picker.skipped };
             }
         }
+    }
+
+    /// Whether a request may come to where a route goes: its case leads there, within its region.
+    /// How the target is does not count.
+    #[must_use]
+    pub fn leads_to(&self, route: &Route, facts: &Facts<'_>, now_ms: u64) -> bool {
+        let explanation = self.explain(facts, 0, now_ms);
+        let goes_there = |target: usize| {
+            self.targets[target].route.goes_to(&route.provider, &route.upstream_model)
+        };
+        let is_open = |skipped: &Skipped| !matches!(skipped.skip, Skip::OtherCase | Skip::Region);
+        let candidates = explanation.candidates.iter().map(|(target, _)| *target);
+        let skipped = explanation.skipped.iter().filter(|skipped| is_open(skipped));
+        candidates.chain(skipped.map(|skipped| skipped.target)).any(goes_there)
     }
 
     /// Chooses a leaf, and closes it.

@@ -154,3 +154,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_request_comes_to_the_targets_of_its_case_and_to_no_others() {
+    let snapshot = snapshot(
+        "providers: { a: { profile: sglang, region: cn }, b: { profile: sglang, region: us } }
+models:
+  m: { when: [{ if: { key: ci }, use: { fallback: [a/x, b/y] } }, { use: b/z }] }
+  other: { fallback: [b/x, b/y, b/z] }
+",
+    );
+    let (plan, other) = (snapshot.plan("m").unwrap(), snapshot.plan("other").unwrap());
+    let headers = HeaderMap::new();
+    let nobody = Facts::new(Operation::Chat, &headers);
+    let leads = |facts: &Facts<'_>| -> Vec<bool> {
+        let targets = plan.targets().iter().chain(other.targets());
+        targets.map(|target| plan.leads_to(&target.route, facts, 0)).collect()
+    };
+    // a/x, b/y, b/z of the plan itself; b/x, b/y, b/z of another.
+    let ci = Facts { key: Some("ci"), ..nobody };
+    assert_eq!(leads(&ci), [true, true, false, false, true, false]);
+    assert_eq!(leads(&nobody), [false, false, true, false, false, true]);
+    let bound = Facts { region: Some("cn"), ..ci };
+    assert_eq!(leads(&bound), [true, false, false, false, false, false]);
+}

@@ -2,7 +2,7 @@
 
 use policy::config::LogFormat;
 
-use crate::given::{snapshot, snapshot_in};
+use crate::given::{problems, snapshot, snapshot_in};
 
 #[test]
 fn without_a_word_it_listens_on_loopback_with_the_documented_bounds() {
@@ -72,4 +72,64 @@ fn a_public_listener_takes_every_host_unless_some_are_named() {
     assert_eq!(named.access.hosts.unwrap(), ["a.lan".into(), "0.0.0.0".into()]);
     let local = snapshot("open: true\nlisten: \"[::1]:8000\"\n");
     assert_eq!(local.access.hosts.unwrap(), ["::1".into()], "loopback is never open to names");
+}
+
+#[test]
+fn answers_are_kept_for_ten_minutes_unless_something_else_is_said() {
+    let kept = |text: &str| {
+        let kept = snapshot(text).sharing;
+        (kept.keep.map(|keep| keep.as_secs()), kept.size)
+    };
+    assert_eq!(kept(""), (Some(600), 64 << 20));
+    assert_eq!(kept("idempotency: { keep: 1h, size: 1GiB }"), (Some(3600), 1 << 30));
+    assert_eq!(kept("idempotency: { enabled: false, size: 1MiB }"), (None, 1 << 20));
+    for (text, expected) in [
+        ("keep: 0s", "1:14 `0s` is out of range | to keep nothing, write `enabled: false`"),
+        (
+            "keep: 25h",
+            "1:14 `keep` is at most 24h | they are in memory, and minutes are enough for who tries again",
+        ),
+        ("size: many", "1:14 `many` does not begin with a number | -"),
+    ] {
+        assert_eq!(problems(&format!("idempotency: {{ {text} }}")), [expected]);
+    }
+}
+
+#[test]
+fn a_model_shares_answers_only_if_it_says_so_and_under_its_own_name() {
+    let text = "providers: { a: { profile: sglang } }
+models:
+  plain: a/x
+  one: { target: a/x, single_flight: true }
+  two: { fallback: [a/x, a/y], single_flight: true }
+  many-*: { target: a/*, single_flight: true }
+";
+    let snapshot = snapshot(text);
+    assert!(snapshot.sharing.single_flight);
+    let shares = |name: &str| snapshot.plan(name).unwrap().first_route().single_flight;
+    for (name, expected) in
+        [("plain", false), ("one", true), ("two", true), ("many-z", true), ("a/x", false)]
+    {
+        assert_eq!(shares(name), expected, "{name}");
+    }
+    assert!(!crate::given::snapshot("").sharing.single_flight);
+    let composed = "providers: { a: { profile: sglang } }
+models:
+  one: { target: a/x, single_flight: true }
+  m: { cascade: [a/y, one], single_flight: true }
+";
+    assert_eq!(
+        problems(composed),
+        ["4:6 a composed model does not share its answers | leave `single_flight` out"]
+    );
+    let split = "providers: { a: { profile: sglang } }
+models:
+  m: { fallback: [{ split: { a/x: 9, a/y: 1 } }], single_flight: true }
+";
+    assert_eq!(
+        problems(split),
+        [
+            "3:6 a `split` keeps callers apart whose answers `single_flight` would share | take one of the two out"
+        ]
+    );
 }

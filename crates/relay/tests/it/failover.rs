@@ -6,7 +6,8 @@ use tokio::time::Instant;
 
 use crate::scripted::Reply;
 use crate::world::{
-    ASK, ASK_STREAM, DONE, FINISH, World, chat, chunk, error_in, last_error, millis, seconds,
+    ASK, ASK_STREAM, DONE, FINISH, World, chat, chunk, error_in, last_error, local, millis,
+    seconds, with_header,
 };
 
 const THREE: &str = "
@@ -62,7 +63,8 @@ async fn whatever_fails_before_an_answer_is_made_up_for_by_the_next_target() {
     for (name, fault) in faults() {
         for (ask, reply) in [(ASK, good()), (ASK_STREAM, whole_stream())] {
             let world = World::of(THREE, [fault.clone(), reply]);
-            let answer = world.ask(chat(ask)).await;
+            let keyed = with_header(chat(ask), "idempotency-key", "once");
+            let answer = local(world.ask(keyed)).await;
             assert_eq!(answer.status, 200, "{name}");
             assert_eq!(answer.header("x-magpie-attempts"), Some("2"), "{name}");
             assert_eq!(answer.header("x-magpie-target"), Some("two/b"), "{name}");
@@ -72,6 +74,8 @@ async fn whatever_fails_before_an_answer_is_made_up_for_by_the_next_target() {
             let asked: Vec<&str> = calls.iter().map(|call| call.provider.as_str()).collect();
             assert_eq!(asked, ["one", "two"], "{name}");
             assert!(calls[0].text().contains(r#""model":"a""#), "{name}");
+            let keys = [calls[0].header("idempotency-key"), calls[1].header("idempotency-key")];
+            assert_eq!(keys, [Some("once"), None], "{name}: with the first attempt alone");
             assert!(calls[1].text().contains(r#""model":"b""#), "{name}");
             let records = world.take_records();
             assert_eq!(records.len(), 2, "{name}");

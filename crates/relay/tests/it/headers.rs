@@ -4,7 +4,7 @@ use http::HeaderName;
 
 use crate::scripted::Reply;
 use crate::world::{
-    ASK, ASK_STREAM, DONE, FINISH, KEY, World, chat, get, millis, post, with_header,
+    ASK, ASK_STREAM, DONE, FINISH, KEY, World, chat, get, local, millis, post, with_header,
 };
 
 /// Headers that a client may send and no provider may see.
@@ -48,25 +48,28 @@ const UP: [(&str, &str); 9] = [
 
 #[tokio::test(start_paused = true)]
 async fn only_headers_of_the_list_reach_the_provider() {
-    for path in ["/v1/chat/completions", "/v1/rerank"] {
-        let mut request = post(path, ASK);
-        for (name, value) in NEVER_UP.iter().chain(&UP) {
-            request = with_header(request, name, value);
+    local(async {
+        for path in ["/v1/chat/completions", "/v1/rerank"] {
+            let mut request = post(path, ASK);
+            for (name, value) in NEVER_UP.iter().chain(&UP) {
+                request = with_header(request, name, value);
+            }
+            let world = World::lab([]);
+            world.ask(request).await.read().await;
+            let call = world.upstream.call();
+            for (name, value) in UP {
+                assert_eq!(call.header(name), Some(value), "{name}");
+            }
+            let mut names: Vec<&str> = call.headers.keys().map(HeaderName::as_str).collect();
+            names.sort_unstable();
+            let mut expected: Vec<&str> = UP.iter().map(|(name, _)| *name).collect();
+            expected.extend(["authorization", "content-type"]);
+            expected.sort_unstable();
+            assert_eq!(names, expected);
+            assert_eq!(call.header("authorization"), Some("Bearer sk-lab-0123456789"));
         }
-        let world = World::lab([]);
-        world.ask(request).await.read().await;
-        let call = world.upstream.call();
-        for (name, value) in UP {
-            assert_eq!(call.header(name), Some(value), "{name}");
-        }
-        let mut names: Vec<&str> = call.headers.keys().map(HeaderName::as_str).collect();
-        names.sort_unstable();
-        let mut expected: Vec<&str> = UP.iter().map(|(name, _)| *name).collect();
-        expected.extend(["authorization", "content-type"]);
-        expected.sort_unstable();
-        assert_eq!(names, expected);
-        assert_eq!(call.header("authorization"), Some("Bearer sk-lab-0123456789"));
-    }
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]

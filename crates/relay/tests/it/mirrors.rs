@@ -11,8 +11,8 @@ use relay::{Comparison, FailureKind, Outcome, Record};
 
 use crate::scripted::Reply;
 use crate::world::{
-    ASK, ASK_STREAM, DONE, FINISH, USAGE, World, all, chat, chunk, keyed, millis, post, seconds,
-    with_header,
+    ASK, ASK_STREAM, DONE, FINISH, USAGE, World, all, chat, chunk, keyed, local, millis, post,
+    seconds, with_header,
 };
 
 const PAIR: &str = "
@@ -70,12 +70,9 @@ fn records(world: &World) -> (Vec<Record>, Vec<Record>) {
 async fn the_shadow_gets_the_request_with_its_own_edits_and_key_once_the_request_was_sent() {
     let world = World::of(PAIR, [Reply::json(GOOD), Reply::json(OTHER)]);
     let mut request = keyed(chat(ASK), "sk-client-secret");
-    for (name, value) in [
-        ("x-api-key", "sk-client-secret"),
-        ("cookie", "session=secret"),
-        ("idempotency-key", "once"),
-        ("openai-beta", "new=v1"),
-    ] {
+    for (name, value) in
+        [("x-api-key", "sk-client-secret"), ("cookie", "session=secret"), ("openai-beta", "new=v1")]
+    {
         request = with_header(request, name, value);
     }
     let answer = world.ask(request).await;
@@ -93,9 +90,24 @@ async fn the_shadow_gets_the_request_with_its_own_edits_and_key_once_the_request
     assert!(!main.text().contains("shadow"));
     assert_eq!(copy.header("authorization"), Some("Bearer sk-two-0123456789"));
     assert_eq!(copy.header("openai-beta"), Some("new=v1"));
-    assert_eq!(main.header("idempotency-key"), Some("once"));
-    assert_eq!(copy.header("idempotency-key"), None);
     assert!(!format!("{:?}", copy.headers).contains("secret"));
+}
+
+#[tokio::test]
+async fn the_shadow_is_not_told_the_idempotency_key_of_the_request() {
+    local(async {
+        let world = World::of(PAIR, [Reply::json(GOOD), Reply::json(OTHER)]);
+        let answer = world.ask(with_header(chat(ASK), "idempotency-key", "once")).await;
+        assert_eq!(answer.read().await, (http::StatusCode::OK, GOOD.to_owned()));
+        while world.log.compared.borrow().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let calls = world.upstream.calls();
+        let [main, copy] = &calls[..] else { panic!("{calls:?}") };
+        assert_eq!(main.header("idempotency-key"), Some("once"));
+        assert_eq!(copy.header("idempotency-key"), None);
+    })
+    .await;
 }
 
 #[tokio::test]

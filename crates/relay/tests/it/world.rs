@@ -18,8 +18,8 @@ use policy::key::Pepper;
 use policy::{Environment, Snapshot};
 use providers::Profile;
 use relay::{
-    Bound, Caller, Comparison, Failure, Feedback, Gate, Lasting, Latch, Noting, Record, Recorder,
-    Relay, ReplyBody, Task, Tasks, Unnoted, Unrecorded, Waiter,
+    Bound, Caller, Comparison, Failure, Feedback, Flights, Gate, Lasting, Latch, Noting, Record,
+    Recorder, Relay, ReplyBody, Task, Tasks, Unnoted, Unrecorded, Waiter,
 };
 use serde_json::Value;
 use tokio::time::Instant;
@@ -131,13 +131,21 @@ impl Recorder for Log {
     }
 }
 
-/// Keeps tasks until the test has them run.
+thread_local! {
+    /// Whether there is something that runs tasks at once: see [`local`].
+    static SPAWNS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps tasks until the test has them run, unless they can be run at once.
 #[derive(Default)]
 struct Later(RefCell<Vec<Task>>);
 
 impl Tasks for Later {
     fn spawn(&self, task: Task) {
-        self.0.borrow_mut().push(task);
+        match SPAWNS.get() {
+            true => drop(tokio::task::spawn_local(task)),
+            false => self.0.borrow_mut().push(task),
+        }
     }
 }
 
@@ -165,11 +173,12 @@ fn directory(snapshot: &Snapshot, pepper: &Pepper) -> Directory {
 
 /// See the [module](self).
 pub(crate) struct World {
-    relay: Relay<Rc<Scripted>>,
+    relay: Relay<Scripted>,
     later: Rc<Later>,
     pub(crate) upstream: Rc<Scripted>,
     pub(crate) log: Rc<Log>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) flights: Arc<Flights>,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) shed: Rc<Latch>,
     /// Where requests come from.
@@ -189,17 +198,33 @@ impl World {
 
     /// A world with a snapshot that is there already.
     pub(crate) fn with(snapshot: &Arc<Snapshot>, replies: impl IntoIterator<Item = Reply>) -> Self {
-        let upstream = Rc::new(Scripted::new(replies));
-        let log = Rc::new(Log::default());
-        let recorder = Rc::clone(&log) as Rc<dyn Recorder>;
         let pepper = Pepper::new([7; 32]);
         let directory = Arc::new(directory(snapshot, &pepper));
         let gate = Arc::new(Gate { epoch: Instant::now(), directory, pepper, tokens: None });
+        Self::made(snapshot, gate, Arc::default(), replies)
+    }
+
+    /// Another worker of the same process, with a network of its own.
+    pub(crate) fn beside(&self, replies: impl IntoIterator<Item = Reply>) -> Self {
+        Self::made(&self.snapshot, Arc::clone(&self.gate), Arc::clone(&self.flights), replies)
+    }
+
+    fn made(
+        snapshot: &Arc<Snapshot>,
+        gate: Arc<Gate>,
+        flights: Arc<Flights>,
+        replies: impl IntoIterator<Item = Reply>,
+    ) -> Self {
+        let upstream = Rc::new(Scripted::new(replies));
+        let log = Rc::new(Log::default());
+        let recorder = Rc::clone(&log) as Rc<dyn Recorder>;
         let later = Rc::new(Later::default());
         let tasks = Rc::clone(&later) as Rc<dyn Tasks>;
+        let (network, shared) = (Rc::clone(&upstream), Arc::clone(&flights));
         Self {
-            relay: Relay::new(Rc::clone(&upstream), recorder, Arc::clone(&gate), tasks),
+            relay: Relay::new(network, recorder, Arc::clone(&gate), shared, tasks),
             later,
+            flights,
             upstream,
             log,
             gate,
@@ -441,6 +466,12 @@ pub(crate) const fn seconds(count: u64) -> Duration {
 
 pub(crate) const fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
+}
+
+/// Runs a test whose shared answers are led by tasks of their own.
+pub(crate) async fn local<F: Future>(test: F) -> F::Output {
+    SPAWNS.set(true);
+    tokio::task::LocalSet::new().run_until(test).await
 }
 
 /// Runs futures at once, to their ends.
