@@ -119,13 +119,6 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// The fault, where no other model can be asked.
-    pub(crate) fn into_fault(self) -> Fault {
-        match self {
-            Self::Fault(fault) | Self::Target(fault) | Self::Downgrade(_, fault) => fault,
-        }
-    }
-
     /// The same, where it concerns one target and not the request.
     fn of_target(self) -> Self {
         match self {

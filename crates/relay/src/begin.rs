@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Response, StatusCode, response};
+use http::{Response, StatusCode, header, response};
 use http_body::Body;
 use policy::Route;
 use policy::health::Cause;
@@ -14,15 +14,17 @@ use policy::health::retry::is_fast;
 use policy::plan::Failed;
 use tokio::time::Instant;
 use wire::Usage;
+use wire::dialects::openai_responses::Ending;
 
 use crate::attempt::{self, Ended, Read, Verdict};
 use crate::cause::Setback;
 use crate::fault::{Code, Fault};
-use crate::headers::{IDEMPOTENCY_KEY, JSON, is_event_stream};
+use crate::headers::{IDEMPOTENCY_KEY, JSON, is_event_stream, is_json};
 use crate::hold::{self, Begun};
 use crate::intake::Endpoint;
+use crate::other::{Forwarded, bodiless};
 use crate::ports::{Failure, Outgoing, Upstream};
-use crate::prepare::{self, Ask};
+use crate::prepare::{self, Ask, Wish};
 use crate::record::Outcome;
 use crate::reply::ReplyBody;
 use crate::respond::{Overhead, answer, passed, tapped};
@@ -35,6 +37,25 @@ pub(crate) struct Incoming<'r> {
     pub(crate) endpoint: &'r Endpoint,
     pub(crate) parts: &'r Parts,
     pub(crate) body: &'r Bytes,
+    /// What it sends, if it is forwarded without being understood.
+    pub(crate) forwarded: Option<&'r Forwarded>,
+}
+
+impl<'r> Incoming<'r> {
+    /// It, read as far as choosing a target takes.
+    pub(crate) fn wish(&self) -> Result<Wish<'r>, Fault> {
+        let mut wish = Wish::read(self.body, self.endpoint.operation)?;
+        if let Some(forwarded) = self.forwarded {
+            forwarded.tell(&mut wish);
+        }
+        Ok(wish)
+    }
+
+    /// Whether another target may be asked after an attempt that failed so.
+    fn may_go_on(&self, failing: &Failing) -> bool {
+        let operation = self.endpoint.operation;
+        self.forwarded.is_none_or(|forwarded| forwarded.may_go_on(operation, failing))
+    }
 }
 
 /// An answer that has begun.
@@ -51,8 +72,11 @@ enum Beginning<B> {
     Stream(Bytes, B),
     /// All of it, with its token counts.
     Whole(Bytes, Option<Usage>),
-    /// Too much to be looked into: from these bytes on.
-    Large(Bytes, B),
+    /// Too much to be looked into, or nothing that is understood: from these bytes on, and what tells
+    /// whether it is whole.
+    Opaque(Bytes, B, Option<Ending>),
+    /// A head alone.
+    Bodiless,
 }
 
 impl<B> Answering<B>
@@ -64,8 +88,12 @@ where
         let Self { ask, parts, head, beginning } = self;
         match beginning {
             Beginning::Stream(begun, body) => tapped(&parts, begun, body, &ask, &head, context),
-            Beginning::Large(begun, rest) => {
-                passed(&parts, begun, rest, &ask.route, &head, None, context)
+            Beginning::Opaque(begun, rest, ending) => {
+                passed(&parts, begun, rest, &ask.route, &head, ending, context)
+            }
+            Beginning::Bodiless => {
+                context.close(Outcome::Complete, parts.status);
+                bodiless(&parts, &ask.route, &head)
             }
             Beginning::Whole(bytes, usage) => {
                 context.settlement.note(|record| record.usage = usage);
@@ -79,7 +107,7 @@ where
     pub(crate) fn into_stream(self) -> Option<(Ask, Bytes, B)> {
         match self.beginning {
             Beginning::Stream(begun, body) => Some((self.ask, begun, body)),
-            Beginning::Whole(..) | Beginning::Large(..) => None,
+            Beginning::Whole(..) | Beginning::Opaque(..) | Beginning::Bodiless => None,
         }
     }
 }
@@ -107,9 +135,10 @@ impl<B> Unanswered<B> {
         Self { route: Arc::clone(route), failing, failed: None, reply: Err(ended) }
     }
 
-    /// Whether a provider was asked at all.
+    /// Whether a provider was asked at all, and not the client's own body has failed.
     pub(crate) fn has_asked(&self) -> bool {
-        self.reply.as_ref().err().is_none_or(|ended| ended.cause.is_some())
+        let asked = |ended: &Ended| ended.cause.is_some() && ended.outcome != Outcome::Refused;
+        self.reply.as_ref().err().is_none_or(asked)
     }
 
     /// Whether the same targets may do better a little later; and for how long the provider wants
@@ -139,6 +168,8 @@ impl<B> Unanswered<B> {
 /// An attempt on its way.
 struct Attempt<'c> {
     ask: Ask,
+    /// Whether it is known what an answer to it looks like.
+    is_understood: bool,
     context: &'c mut Context,
 }
 
@@ -155,7 +186,8 @@ impl<U: Upstream> Relay<U> {
         let begun = self.beginning(incoming, ask, is_held, context).await;
         begun.map_err(|mut unanswered| {
             if unanswered.has_asked() {
-                unanswered.failed = context.fail(&unanswered.failing);
+                let failed = context.fail(&unanswered.failing);
+                unanswered.failed = failed.filter(|_| incoming.may_go_on(&unanswered.failing));
             }
             unanswered
         })
@@ -181,10 +213,16 @@ impl<U: Upstream> Relay<U> {
         // A provider that knows the key from another attempt would take this one for a misuse.
         let is_first = context.settlement.attempts() == 0 && !context.settlement.is_beside();
         let make = || {
-            let body = Outgoing::Whole(ask.body.clone());
+            let body = match incoming.forwarded {
+                Some(forwarded) => forwarded.body(&ask)?,
+                None => Outgoing::Whole(ask.body.clone()),
+            };
             let mut call = call(endpoint, parts, &route, target.clone(), body, credential);
             if !is_first {
                 call.headers.remove(IDEMPOTENCY_KEY);
+            }
+            if incoming.forwarded.is_some_and(Forwarded::is_json) {
+                call.headers.insert(header::CONTENT_TYPE, JSON);
             }
             Some(call)
         };
@@ -192,7 +230,12 @@ impl<U: Upstream> Relay<U> {
         let (response, head) = sent.map_err(ended)?;
         let (parts, body) = response.into_parts();
         let streams = is_event_stream(&parts.headers) && parts.status.is_success();
-        let attempt = Attempt { ask, context };
+        if incoming.forwarded.is_some() {
+            let attempt = Attempt { ask, is_understood: false, context };
+            // In a box, so that the common operations do not carry the room for it.
+            return Box::pin(attempt.forwarded(endpoint, parts, body, head)).await;
+        }
+        let attempt = Attempt { ask, is_understood: true, context };
         if !streams || !endpoint.operation.has_choices() {
             return attempt.whole(parts, body, head).await;
         }
@@ -223,7 +266,7 @@ impl Attempt<'_> {
     where
         B: Body<Data = Bytes, Error = Failure> + Unpin,
     {
-        let Self { ask, context } = &self;
+        let Self { ask, context, .. } = &self;
         let provider = &ask.route.provider;
         let due = attempt::first_event(ask.route.clocks, context.start, context.asked);
         match hold::begin(&mut body, provider, context.asked, due).await {
@@ -232,8 +275,43 @@ impl Attempt<'_> {
                 let (status, shown) = attempt::error_in_reply(&data, provider, is_openai);
                 Err(self.replied(&parts, status, &data, shown, &head))
             }
+            Ok(Begun::Unreadable) => {
+                Err(Unanswered::of(unreadable(&provider.id, "an event"), &ask.route))
+            }
             Err(ended) => Err(Unanswered::of(ended, &ask.route)),
         }
+    }
+
+    /// A reply to what is forwarded: JSON is looked into, for errors; all else passes as it comes.
+    async fn forwarded<B>(
+        self,
+        endpoint: &Endpoint,
+        parts: response::Parts,
+        body: B,
+        head: Overhead,
+    ) -> Result<Answering<B>, Unanswered<B>>
+    where
+        B: Body<Data = Bytes, Error = Failure> + Unpin,
+    {
+        if !parts.status.is_success() {
+            return self.whole(parts, body, head).await;
+        }
+        if body.size_hint().exact() == Some(0) {
+            // No server asks for the end of a body that cannot hold a byte: it is asked for here.
+            let route = &self.ask.route;
+            let deadline = self.context.start + route.clocks.total;
+            let read = attempt::read(body, &route.provider.id, deadline, parts.status).await;
+            return match read {
+                Ok(_) => Ok(self.begun(parts, head, Beginning::Bodiless)),
+                Err(ended) => Err(Unanswered::of(ended, route)),
+            };
+        }
+        if is_json(&parts.headers) {
+            return self.whole(parts, body, head).await;
+        }
+        let is_response = endpoint.rest.trim_end_matches('/') == "/responses";
+        let ending = (is_response && is_event_stream(&parts.headers)).then(Ending::default);
+        Ok(self.begun(parts, head, Beginning::Opaque(Bytes::new(), body, ending)))
     }
 
     /// A reply that is not streamed: errors are made readable, answers pass as they are.
@@ -262,13 +340,20 @@ impl Attempt<'_> {
             return Err(self.replied(&parts, parts.status, &begun, shown, &head));
         }
         if let Some(rest) = rest {
-            return Ok(self.begun(parts, head, Beginning::Large(begun, rest)));
+            return Ok(self.begun(parts, head, Beginning::Opaque(begun, rest, None)));
         }
-        match attempt::judge(&begun, provider) {
+        let verdict = match self.is_understood {
+            true => attempt::judge(&begun, provider),
+            false => attempt::judge_stored(&begun, provider),
+        };
+        match verdict {
             Verdict::Error(status, shown) => {
                 Err(self.replied(&parts, status, &begun, shown, &head))
             }
-            Verdict::Unreadable => Err(ended(unreadable(&provider.id))),
+            Verdict::Unreadable if !self.is_understood => {
+                Ok(self.begun(parts, head, Beginning::Whole(begun, None)))
+            }
+            Verdict::Unreadable => Err(ended(unreadable(&provider.id, "an answer"))),
             Verdict::Answer(_) if self.ask.stream => Err(ended(not_a_stream(&provider.id))),
             Verdict::Answer(seen) => {
                 Ok(self.begun(parts, head, Beginning::Whole(begun, seen.usage)))
@@ -299,13 +384,13 @@ impl Attempt<'_> {
     }
 }
 
-fn unreadable(provider: &str) -> Ended {
-    let message = format!("{provider} sent an answer that cannot be read.");
+fn unreadable(provider: &str, what: &str) -> Ended {
+    let message = format!("{provider} sent {what} that cannot be read.");
     let fault = Fault::new(Code::Malformed, message);
     Ended { outcome: Outcome::Truncated, fault, cause: Some(Cause::Transient) }
 }
 
 fn not_a_stream(provider: &str) -> Ended {
     let fault = Fault::new(Code::NotAStream, format!("{provider} answered without streaming."));
-    Ended { outcome: Outcome::ProviderError, fault, cause: Some(Cause::CallersFault) }
+    Ended { outcome: Outcome::ProviderError, fault, cause: Some(Cause::Transient) }
 }

@@ -64,7 +64,7 @@ pub(crate) enum Step {
 }
 
 impl Course {
-    /// Through a plan that a composed model names.
+    /// Through a plan that a composed model names, or that of a request without a model.
     pub(crate) fn through(plan: &Arc<Plan>) -> Self {
         Self { given: Some(Arc::clone(plan)), ..Self::default() }
     }
@@ -219,7 +219,7 @@ impl Context {
         course: &mut Course,
     ) -> Result<Step, Fault> {
         let (headers, operation) = (&incoming.parts.headers, incoming.endpoint.operation);
-        let mut wish = Wish::read(incoming.body, operation)?;
+        let mut wish = incoming.wish()?;
         let mut checked = false;
         let mut refused = None;
         course.is_short = false;
@@ -297,7 +297,7 @@ impl Context {
         if way.plan.queue().is_some_and(|queue| !queue.line.is_empty()) {
             return None;
         }
-        let mut wish = Wish::read(incoming.body, operation).ok()?;
+        let mut wish = incoming.wish().ok()?;
         wish.check().ok()?;
         let model = course.instead.as_deref().unwrap_or(&wish.named).to_owned();
         loop {

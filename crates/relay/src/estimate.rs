@@ -17,7 +17,6 @@ use wire::envelope::Duplicate;
 use wire::{Envelope, Kind, Value};
 
 use crate::admit::Bound;
-use crate::ports::Outgoing;
 
 /// Tokens of the frame that a provider puts around each message and tool, and then some.
 const FRAME: u64 = 64;
@@ -65,9 +64,9 @@ pub(crate) fn bound(
     Ok(Bound { input, output, most_input, most_output: most })
 }
 
-/// The bound of a call that is forwarded without being understood: nothing bounds its output.
-pub(crate) fn opaque(body: &Outgoing) -> Bound {
-    let bytes = http_body::Body::size_hint(body).exact().unwrap_or(0);
+/// The bound of a call of so many bytes that is forwarded without being understood: nothing bounds
+/// its output.
+pub(crate) fn opaque(bytes: u64) -> Bound {
     let input = likely_input(usize::try_from(bytes).unwrap_or(usize::MAX));
     Bound { input, output: 0, most_input: LARGEST_INPUT, most_output: None }
 }

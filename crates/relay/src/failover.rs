@@ -1,4 +1,4 @@
-//! Chat, completions and embeddings: attempt after attempt, until one is answered.
+//! Attempt after attempt, until one is answered.
 //!
 //! An attempt that fails before anything of an answer has gone to the client is followed by another
 //! one, if its cause, its plan and the retry budget allow that. What the client gets in the end is
@@ -39,23 +39,23 @@ impl<U: Upstream> Relay<U> {
         B::Error: Into<BoxError>,
     {
         let body = intake::read(body, context.snapshot.limits.body).await.map_err(refused)?;
-        let incoming = Incoming { endpoint, parts, body: &body };
+        let incoming = Incoming { endpoint, parts, body: &body, forwarded: None };
         if let Some(wanted) = self.wanted(incoming, context).map_err(refused)? {
             // In a box, so that others do not carry the room for it.
             if let Some(answer) = Box::pin(self.shared(&wanted, incoming, context)).await {
                 return answer;
             }
         }
-        self.failover(incoming, context).await
+        self.failover(incoming, Course::default(), context).await
     }
 
     /// Answers with the first target that does, or with what its model is composed of.
     pub(crate) async fn failover(
         &self,
         incoming: Incoming<'_>,
+        mut course: Course,
         context: &mut Context,
     ) -> Answer<U::Body> {
-        let mut course = Course::default();
         match self.answering(incoming, &mut course, context).await {
             Ok(answering) => {
                 let response = answering.commit(context);
@@ -92,7 +92,9 @@ impl<U: Upstream> Relay<U> {
                     }));
                 }
             };
-            let begun = match course.side_by_side() {
+            // What is forwarded may leave something behind, and is sent to one at a time.
+            let side = course.side_by_side().filter(|_| incoming.forwarded.is_none());
+            let begun = match side {
                 None => self.begin(incoming, ask, course.has_more(), context).await,
                 Some(side) => {
                     Box::pin(self.side_by_side(incoming, ask, side, course, context)).await

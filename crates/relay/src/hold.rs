@@ -25,6 +25,8 @@ pub(crate) enum Begun {
     Stream(Bytes),
     /// It is an error: the data of its event, and whether that is in the client's dialect.
     Error(Bytes, bool),
+    /// It is nothing that can be read.
+    Unreadable,
 }
 
 /// Reads a stream up to its first semantic event: text, a call, the end. At most one frame is held
@@ -85,13 +87,19 @@ impl Held {
             let whole = self.bytes[self.at..complete].to_vec();
             self.at = complete;
             for event in events(&whole) {
-                let Some(data) = &event.data else { continue };
+                let Some(data) = &event.data else {
+                    if event.odd {
+                        return Some(Begun::Unreadable);
+                    }
+                    continue;
+                };
                 match self.judge(data, event.name == b"error", provider) {
                     Says::Nothing => {}
                     Says::Something => return Some(self.stream()),
                     Says::Error(is_openai) => {
                         return Some(Begun::Error(Bytes::copy_from_slice(data), is_openai));
                     }
+                    Says::Unreadable => return Some(Begun::Unreadable),
                 }
             }
         }
@@ -106,8 +114,7 @@ impl Held {
         if data.trim_ascii() == DONE {
             return Says::Something;
         }
-        // What cannot be read is the stream's to report.
-        let Ok(seen) = glance(data, &provider.error_marks) else { return Says::Something };
+        let Ok(seen) = glance(data, &provider.error_marks) else { return Says::Unreadable };
         if seen.error || is_error {
             return Says::Error(seen.error_is_openai);
         }
@@ -122,4 +129,5 @@ enum Says {
     Nothing,
     Something,
     Error(bool),
+    Unreadable,
 }

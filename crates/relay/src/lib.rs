@@ -45,6 +45,7 @@ mod serve;
 mod settle;
 mod share;
 mod tap;
+mod upload;
 
 pub use access::Visitor;
 pub use admit::{Alert, Bound};

@@ -268,7 +268,7 @@ impl<U: Upstream> Shadow<U> {
         context.settlement.lend(lease);
         let mut shed = Waiter::new(Rc::clone(&self.shed));
         let begun = {
-            let incoming = Incoming { endpoint, parts, body };
+            let incoming = Incoming { endpoint, parts, body, forwarded: None };
             let mut beginning = pin!(self.relay.begin(incoming, ask, false, &mut context));
             poll_fn(|cx| match shed.poll(cx) {
                 Poll::Ready(()) => Poll::Ready(None),

@@ -49,6 +49,8 @@ pub(crate) struct Wish<'b> {
     operation: Operation,
     /// The model that it names; empty if it names none.
     pub(crate) named: String,
+    /// How many bytes it has, if it is forwarded without being understood.
+    pub(crate) forwarded: Option<u64>,
     stream: bool,
 }
 
@@ -57,11 +59,14 @@ impl<'b> Wish<'b> {
     pub(crate) fn read(body: &'b Bytes, operation: Operation) -> Result<Self, Fault> {
         let envelope = Envelope::scan(body).map_err(|fault| malformed(&fault))?;
         let named = text_field(&envelope, "model")?.unwrap_or_default();
-        Ok(Self { body, envelope, operation, named, stream: false })
+        Ok(Self { body, envelope, operation, named, forwarded: None, stream: false })
     }
 
     /// Checks what does not depend on where it goes.
     pub(crate) fn check(&mut self) -> Result<(), Fault> {
+        if self.forwarded.is_some() {
+            return Ok(());
+        }
         check_content(&self.envelope, self.operation)?;
         self.stream = bool_field(&self.envelope, "stream")?;
         Ok(())
@@ -89,8 +94,11 @@ impl<'b> Wish<'b> {
             false => Bytes::from(splice(envelope, &edits)),
         };
         let has_choices = self.operation.has_choices();
-        let bound = estimate::bound(envelope, &body, route, has_choices, strict)
-            .map_err(|fault| duplicate(&fault))?;
+        let bound = match self.forwarded {
+            Some(bytes) => estimate::opaque(bytes),
+            None => estimate::bound(envelope, &body, route, has_choices, strict)
+                .map_err(|fault| duplicate(&fault))?,
+        };
         let route = Arc::clone(route);
         Ok(Ask { stream: *stream, route, body, bound, hide_usage, resumes: false })
     }

@@ -31,7 +31,6 @@ use crate::latch::Latch;
 use crate::mirror::Mirroring;
 use crate::models;
 use crate::ports::{BoxError, Call, Outgoing, Recorder, Tasks, Unrecorded, Upstream};
-use crate::prepare;
 use crate::queue;
 use crate::record::Outcome;
 use crate::reply::ReplyBody;
@@ -355,15 +354,6 @@ impl Context {
     pub(crate) fn take_settlement(&mut self) -> Settlement {
         self.settlement.take()
     }
-}
-
-/// Path and query of a call.
-pub(crate) fn target(
-    endpoint: &Endpoint,
-    parts: &Parts,
-    route: &Route,
-) -> Result<PathAndQuery, Fault> {
-    prepare::target(&route.provider.base_path, &endpoint.rest, parts.uri.query())
 }
 
 /// A call to the route's provider.

@@ -54,7 +54,7 @@ impl<U: Upstream> Request<U> {
             mirroring: Mirroring::No,
             ..*context
         };
-        let Incoming { endpoint, parts, body } = incoming;
+        let Incoming { endpoint, parts, body, .. } = incoming;
         let (endpoint, parts, body) = (endpoint.clone(), parts.clone(), body.clone());
         Self { relay, endpoint, parts, body, course, context }
     }
@@ -94,7 +94,7 @@ impl<U: Upstream> Request<U> {
     /// The answer of the next target that goes on; `None` if there is none.
     async fn next(&mut self, broken: &Broken) -> Option<Tap<Seam<U::Body>>> {
         let Self { relay, endpoint, parts, body, course, context } = self;
-        let incoming = Incoming { endpoint, parts, body };
+        let incoming = Incoming { endpoint, parts, body, forwarded: None };
         let (words, failing) = broke_off(context, broken);
         let failed = context.fail(&failing)?;
         course.note(words);

@@ -1,6 +1,7 @@
 //! From target to target: what a client sees of a provider that fails, and what is recorded of it.
 
 use policy::directory::Kind;
+use policy::health::Cause;
 use relay::{FailureKind, Outcome, Provenance};
 use tokio::time::Instant;
 
@@ -96,6 +97,10 @@ async fn a_stream_that_fails_before_it_says_anything_is_made_up_for_unseen() {
         ("cut behind the role", Reply::stream().data(ROLE).fail(FailureKind::Cut)),
         ("ended behind the role", Reply::stream().data(ROLE)),
         ("cut inside an event", Reply::stream().data("data: {\"cho").fail(FailureKind::Cut)),
+        ("no stream", good()),
+        ("nothing that can be read", Reply::stream().data("data: <html>\n\n")),
+        ("gibberish behind the role", Reply::stream().data(ROLE).data("data: {\"cho\n\n")),
+        ("no events", Reply::stream().data("<html>\n\n")),
         (
             "an error event",
             Reply::stream().data("data: {\"error\":{\"message\":\"busy\",\"code\":\"503\"}}\n\n"),
@@ -106,6 +111,24 @@ async fn a_stream_that_fails_before_it_says_anything_is_made_up_for_unseen() {
         assert_eq!(answer.header("x-magpie-attempts"), Some("2"), "{name}");
         let text = String::from_utf8(answer.bytes().await).unwrap();
         assert!(text.starts_with(&chunk("hel")) && text.ends_with("[DONE]\n\n"), "{name}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn the_last_target_whose_stream_cannot_be_read_is_told_with_a_status() {
+    for (name, reply, code) in [
+        ("no stream", good(), "provider_not_streaming"),
+        ("unreadable", Reply::stream().data("data: <html>\n\n"), "provider_malformed"),
+    ] {
+        let world = World::of(THREE, [reply.clone(), reply.clone(), reply]);
+        let answer = world.ask(chat(ASK_STREAM)).await;
+        assert_eq!(answer.header("x-magpie-attempts"), Some("3"), "{name}");
+        let (status, error) = answer.error().await;
+        assert_eq!((status, error["code"].as_str()), (503, Some("no_target_available")), "{name}");
+        let records = world.take_records();
+        assert_eq!(records.len(), 3);
+        assert!(records.iter().all(|record| record.cause == Some(Cause::Transient)), "{name}");
+        assert_eq!(records[0].fault, Some(code), "{name}");
     }
 }
 

@@ -21,6 +21,7 @@ mod failures;
 mod feedback;
 mod forms;
 mod forward;
+mod forward_plans;
 mod headers;
 mod idempotency;
 mod idempotency_ends;

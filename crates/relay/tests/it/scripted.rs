@@ -29,6 +29,7 @@ pub(crate) struct Reply {
     delay: Duration,
     failure: Option<FailureKind>,
     panics: bool,
+    is_deaf: bool,
     status: u16,
     headers: HeaderMap,
     steps: Vec<(Duration, Step)>,
@@ -43,6 +44,7 @@ impl Reply {
             delay: Duration::ZERO,
             failure: None,
             panics: false,
+            is_deaf: false,
             status,
             headers: HeaderMap::new(),
             steps: Vec::new(),
@@ -65,6 +67,13 @@ impl Reply {
     pub(crate) fn failing(kind: FailureKind) -> Self {
         let mut reply = Self::status(0);
         reply.failure = Some(kind);
+        reply
+    }
+
+    /// No reply: the call fails before a byte of its body is taken.
+    pub(crate) fn unreached() -> Self {
+        let mut reply = Self::failing(FailureKind::Connect);
+        reply.is_deaf = true;
         reply
     }
 
@@ -243,7 +252,11 @@ impl Upstream for Scripted {
             pieces: Vec::new(),
             told_length: call.body.size_hint().exact(),
         };
-        let taken = collect(call.body, &mut seen).await;
+        let is_deaf = self.replies.borrow().front().is_some_and(|reply| reply.is_deaf);
+        let taken = match is_deaf {
+            true => Ok(()),
+            false => collect(call.body, &mut seen).await,
+        };
         let reply = self.replies.borrow_mut().pop_front();
         let reply = reply.or_else(|| self.answer.borrow().as_ref().map(|answer| answer(&seen)));
         self.seen.borrow_mut().push(seen);
