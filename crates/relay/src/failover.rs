@@ -93,7 +93,10 @@ impl<U: Upstream> Relay<U> {
                 }
             };
             // What is forwarded may leave something behind, and is sent to one at a time.
-            let side = course.side_by_side().filter(|_| incoming.forwarded.is_none());
+            let side = match incoming.forwarded {
+                None => course.side_by_side(),
+                Some(_) => None,
+            };
             let begun = match side {
                 None => self.begin(incoming, ask, course.has_more(), context).await,
                 Some(side) => {

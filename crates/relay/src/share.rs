@@ -85,7 +85,7 @@ impl<U: Upstream> Relay<U> {
         incoming: Incoming<'_>,
         context: &Context,
     ) -> Result<Option<Wanted>, Fault> {
-        let Incoming { endpoint, parts, body } = incoming;
+        let Incoming { endpoint, parts, body, .. } = incoming;
         let snapshot = &context.snapshot;
         let keyed = match snapshot.sharing.keep {
             Some(keep) => key(&parts.headers)?.map(|key| (key, keep)),
@@ -253,7 +253,7 @@ impl Context {
         let (Some(route), Some(record)) = (&head.route, self.settlement.record()) else {
             return false;
         };
-        let Incoming { endpoint: Endpoint { operation, .. }, parts, body } = incoming;
+        let Incoming { endpoint: Endpoint { operation, .. }, parts, body, .. } = incoming;
         let Ok(wish) = Wish::read(body, *operation) else { return false };
         let plan = &wanted.plan;
         let looked = Looked::at(&wish.envelope, body, plan.needs());

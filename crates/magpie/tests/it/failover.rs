@@ -117,7 +117,9 @@ const EITHER: [&str; 25] = [
     "bad/redirect",
 ];
 /// Of streams that end, fall silent or fail before they say anything.
-const STREAMED: [&str; 9] = [
+const STREAMED: [&str; 11] = [
+    "bad/json-for-stream",
+    "bad/malformed:0",
     "bad/cut:0",
     "bad/reset:0",
     "bad/eof:0",

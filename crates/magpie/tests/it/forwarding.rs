@@ -12,7 +12,7 @@ use crate::raw::RawUpstream;
 const BOUNDARY: &str = "----magpie-test";
 
 /// A form with a model and a file of this size, up to the end of the file.
-fn form(model: &str, size: usize) -> Vec<u8> {
+pub(crate) fn form(model: &str, size: usize) -> Vec<u8> {
     let field = format!(
         "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\n{model}\r\n\
          --{BOUNDARY}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\
@@ -23,7 +23,7 @@ fn form(model: &str, size: usize) -> Vec<u8> {
     field.into_bytes().into_iter().chain(file).chain(end.into_bytes()).collect()
 }
 
-fn form_type() -> String {
+pub(crate) fn form_type() -> String {
     format!("multipart/form-data; boundary={BOUNDARY}")
 }
 

@@ -13,6 +13,7 @@ use http_body::Body;
 
 use crate::admit::Bound;
 use crate::begin::Incoming;
+use crate::course::Course;
 use crate::feedback::Feedback;
 use crate::flight::{Ended, Head, Over};
 use crate::flights::Leader;
@@ -26,7 +27,7 @@ use crate::serve::{Context, Relay, settled};
 impl<U: Upstream> Relay<U> {
     /// Starts the call in a task of its own. Its record is made there.
     pub(super) fn lead(&self, leader: Leader, incoming: Incoming<'_>, context: &mut Context) {
-        let Incoming { endpoint, parts, body } = incoming;
+        let Incoming { endpoint, parts, body, .. } = incoming;
         let witness = Rc::new(Witness::new(Rc::clone(self.recorder())));
         let mut led = handed_over(context, Rc::clone(&witness) as Rc<dyn Recorder>);
         let (relay, endpoint, parts) = (self.clone(), endpoint.clone(), copied(parts));
@@ -34,8 +35,9 @@ impl<U: Upstream> Relay<U> {
         let counted = Counted::new(&self.sharing().leading);
         self.tasks().spawn(Box::pin(Leader::drive(flight, async move {
             let _counted = counted;
-            let incoming = Incoming { endpoint: &endpoint, parts: &parts, body: &body };
-            let answer = relay.failover(incoming, &mut led).await;
+            let incoming =
+                Incoming { endpoint: &endpoint, parts: &parts, body: &body, forwarded: None };
+            let answer = relay.failover(incoming, Course::default(), &mut led).await;
             let response = settled(answer, &mut led).await;
             write(response, leader, &witness).await;
         })));
