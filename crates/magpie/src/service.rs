@@ -71,7 +71,8 @@ impl Service {
                 self.shard.begun();
                 let shed = Rc::clone(&self.shed);
                 let address = Some(peer.address.ip());
-                let request = relay::Request { parts, body, snapshot, start, address, shed };
+                let id = RequestId::new();
+                let request = relay::Request { id, parts, body, snapshot, start, address, shed };
                 // A box of its own: the connection would keep the room for it as long as it lives,
                 // and the request is done with it once its head is out.
                 Box::pin(self.relay.serve(request)).await

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 
@@ -29,6 +29,12 @@ impl RequestId {
         let time = u64::try_from(since.as_millis()).unwrap_or_default() << 16;
         let (high, low) = (time | (random() & 0xffff), random());
         Self(u128::from(high) << 64 | u128::from(low))
+    }
+
+    /// When it was made, in whole milliseconds.
+    pub(crate) fn time(self) -> SystemTime {
+        let ms = u64::try_from(self.0 >> 80).unwrap_or_default();
+        SystemTime::UNIX_EPOCH + Duration::from_millis(ms)
     }
 
     /// Reads an id as it is told to clients; `None` if it is none.

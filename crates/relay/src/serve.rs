@@ -41,6 +41,8 @@ use crate::share::Sharing;
 
 /// A request that was let in, with the snapshot it keeps to its end.
 pub struct Request<B> {
+    /// What it is known by. When it came is in it, and all that is drawn for it follows from it.
+    pub id: RequestId,
     /// Its head.
     pub parts: Parts,
     /// Its body.
@@ -142,8 +144,7 @@ impl<U: Upstream> Relay<U> {
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<BoxError>,
     {
-        let at = SystemTime::now();
-        let id = RequestId::at(at);
+        let (id, at) = (request.id, request.id.time());
         let language = Language::of(&request.parts.headers);
         let mut answering = pin!(self.answer(request, id, at, language));
         poll_fn(|cx| {
@@ -165,7 +166,7 @@ impl<U: Upstream> Relay<U> {
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<BoxError>,
     {
-        let Request { parts, body, snapshot, start, address, shed } = request;
+        let Request { id: _, parts, body, snapshot, start, address, shed } = request;
         let endpoint = intake::endpoint(&parts.method, parts.uri.path());
         let operation = endpoint.as_ref().map_or(Operation::Other, |endpoint| endpoint.operation);
         let now = Moment::new(start - self.0.callers.gate.epoch, at);

@@ -14,7 +14,7 @@ use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
 use policy::Keyless;
 use policy::key::Pepper;
-use relay::{Bound, Gate, Latch, Record, Recorder, Relay, ReplyBody, Unrecorded};
+use relay::{Bound, Gate, Latch, Record, Recorder, Relay, ReplyBody, RequestId, Unrecorded};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::time::Instant;
@@ -63,8 +63,8 @@ pub(crate) fn chat(source: &Source, model: &str, prompt: &str) -> Result<ExitCod
         let body = Full::from(ask.to_string());
         let shed = Rc::new(Latch::default());
         // The owner asks, at the terminal: no key is needed.
-        let (start, address) = (Instant::now(), None);
-        let request = relay::Request { parts, body, snapshot, start, address, shed };
+        let (id, start, address) = (RequestId::new(), Instant::now(), None);
+        let request = relay::Request { id, parts, body, snapshot, start, address, shed };
         print(relay.serve(request).await).await
     })
 }

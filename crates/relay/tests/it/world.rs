@@ -19,7 +19,7 @@ use policy::{Environment, Snapshot};
 use providers::Profile;
 use relay::{
     Bound, Caller, Comparison, Failure, Feedback, Flights, Gate, Lasting, Latch, Noting, Record,
-    Recorder, Relay, ReplyBody, Task, Tasks, Unnoted, Unrecorded, Waiter,
+    Recorder, Relay, ReplyBody, RequestId, Task, Tasks, Unnoted, Unrecorded, Waiter,
 };
 use serde_json::Value;
 use tokio::time::Instant;
@@ -263,9 +263,15 @@ impl World {
 
     /// Sends a request and waits for the head of its response.
     pub(crate) async fn ask(&self, request: Request<ScriptBody>) -> Answer {
+        self.ask_as(RequestId::new(), request).await
+    }
+
+    /// The same for a request with this id, from which all follows that is drawn for it.
+    pub(crate) async fn ask_as(&self, id: RequestId, request: Request<ScriptBody>) -> Answer {
         let (parts, body) = request.into_parts();
         let start = Instant::now();
         let request = relay::Request {
+            id,
             parts,
             body,
             snapshot: Arc::clone(&self.snapshot),
