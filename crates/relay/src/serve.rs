@@ -302,6 +302,10 @@ impl Context {
     ) -> Result<(), Refusal> {
         self.caller.check_model(model).map_err(Refusal::Fault)?;
         self.settlement.release();
+        // What was taken for an attempt before is taken anew: now, as others were admitted since.
+        if self.settlement.attempts() > 0 {
+            self.later = self.start.elapsed();
+        }
         let now = self.now.plus(self.later);
         let (snapshot, is_beside) = (&self.snapshot, self.settlement.is_beside());
         let admission = admit(&self.caller, model, route, bound, snapshot, now, is_beside)?;

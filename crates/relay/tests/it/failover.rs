@@ -3,11 +3,11 @@
 use policy::directory::Kind;
 use policy::health::Cause;
 use relay::{FailureKind, Outcome, Provenance};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::scripted::Reply;
 use crate::world::{
-    ASK, ASK_STREAM, DONE, FINISH, World, chat, chunk, error_in, last_error, local, millis,
+    ASK, ASK_STREAM, DONE, FINISH, World, chat, chunk, error_in, keyed, last_error, local, millis,
     seconds, with_header,
 };
 
@@ -247,6 +247,26 @@ open: true
     let budget = world.budget(Kind::Key, "k");
     assert_eq!((budget.spent, budget.reserved), (charged, 0));
     assert_eq!(world.left(Kind::Key, "k", "rpm"), 9, "one request, however often it was tried");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_let_in_is_not_refused_for_those_that_were_let_in_after_it() {
+    let keys = "keys: [{ name: k, key: mk-test-0123456789, limits: { rpm: 10 } }]\n";
+    let late = error(500, "late").after(seconds(8));
+    let world =
+        World::of(&format!("{THREE}{keys}"), std::iter::once(late).chain((0..11).map(|_| good())));
+    let ask = || async { world.ask(keyed(chat(ASK), "mk-test-0123456789")).await };
+    let others = async {
+        // All that is left, and what has come back after seven seconds.
+        for _ in 0..9 {
+            assert_eq!(ask().await.status, 200);
+        }
+        sleep(seconds(7)).await;
+        assert_eq!(ask().await.status, 200);
+        assert_eq!(ask().await.status, 429);
+    };
+    let (first, ()) = tokio::join!(ask(), others);
+    assert_eq!((first.status.as_u16(), first.header("x-magpie-attempts")), (200, Some("2")));
 }
 
 #[tokio::test]
