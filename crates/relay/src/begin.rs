@@ -27,7 +27,7 @@ use crate::ports::{Failure, Outgoing, Upstream};
 use crate::prepare::{self, Ask, Wish};
 use crate::record::Outcome;
 use crate::reply::ReplyBody;
-use crate::respond::{Overhead, answer, passed, tapped};
+use crate::respond::{Overhead, answer, passed, stamp_attempts, tapped};
 use crate::serve::{Answer, Context, Relay, call, refused};
 use crate::settle::Failing;
 
@@ -86,6 +86,8 @@ where
     /// Gives it to the client of the request whose attempt it is.
     pub(crate) fn commit(self, context: &mut Context) -> Response<ReplyBody<B>> {
         let Self { ask, parts, head, beginning } = self;
+        // Others may have been asked since its head came.
+        let head = Overhead { attempts: context.settlement.attempts(), ..head };
         match beginning {
             Beginning::Stream(begun, body) => tapped(&parts, begun, body, &ask, &head, context),
             Beginning::Opaque(begun, rest, ending) => {
@@ -150,7 +152,8 @@ impl<B> Unanswered<B> {
 
     /// What the client gets.
     pub(crate) fn into_answer(self, context: &mut Context) -> Answer<B> {
-        let reply = self.reply?;
+        let mut reply = self.reply?;
+        stamp_attempts(reply.headers_mut(), context.settlement.attempts());
         context.close(self.failing.outcome, reply.status());
         Ok(reply)
     }

@@ -263,7 +263,9 @@ impl<B> Left<B> {
     /// Gives it to the client.
     fn give(self, context: &mut Context) -> Answer<B> {
         context.give_way(self.context);
-        self.answer
+        let mut response = self.answer?;
+        stamp_attempts(response.headers_mut(), context.settlement.attempts());
+        Ok(response)
     }
 
     fn retire(mut self) {

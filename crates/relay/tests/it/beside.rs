@@ -190,6 +190,13 @@ async fn the_first_may_still_win_and_the_hedge_is_cancelled() {
     assert_eq!((records[0].outcome, records[0].attempt), (Outcome::Cancelled, 2));
     assert_eq!(told(&records)[1], (Outcome::Complete, 1, 2, true));
     assert_idle(&world);
+
+    // A stream whose head was there before the other one was asked.
+    let first = Reply::stream().wait(millis(150)).data([&chunk("a"), FINISH, DONE].concat());
+    let world = self::world(HEDGED, [first, good("b").after(seconds(9))]);
+    let answer = world.ask(chat(ASK_STREAM)).await;
+    assert_eq!(answer.header("x-magpie-target"), Some("one/a"));
+    assert_eq!(answer.header("x-magpie-attempts"), Some("2"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -247,7 +247,9 @@ async fn who_fails_is_left_out_and_who_is_alone_needs_no_judge() {
         assert_settled(&world, 2);
 
         let world = self::world(model, [down(), Reply::status(503).data("{}")]);
-        let (status, error) = world.ask(chat(ASK)).await.error().await;
+        let answer = world.ask(chat(ASK)).await;
+        assert_eq!(answer.header("x-magpie-attempts"), Some("2"));
+        let (status, error) = answer.error().await;
         assert_eq!((status, error["code"].as_str()), (500, Some("down")));
         assert_settled(&world, 2);
     }
