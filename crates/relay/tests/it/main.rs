@@ -40,6 +40,7 @@ mod resumed_counts;
 mod resumed_not;
 mod rules;
 mod scripted;
+mod simulated;
 mod single_flight;
 mod single_flight_callers;
 mod streams;

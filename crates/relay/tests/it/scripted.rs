@@ -202,7 +202,7 @@ impl Drop for Guard {
 }
 
 /// Says what is done with a call.
-type Answering = Box<dyn Fn(&Seen) -> Reply>;
+type Answering = Box<dyn FnMut(&Seen) -> Reply>;
 
 /// See the [module](self).
 #[derive(Default)]
@@ -220,7 +220,7 @@ impl Scripted {
     }
 
     /// Answers every further call by what it is sent.
-    pub(crate) fn answer(&self, answer: impl Fn(&Seen) -> Reply + 'static) {
+    pub(crate) fn answer(&self, answer: impl FnMut(&Seen) -> Reply + 'static) {
         *self.answer.borrow_mut() = Some(Box::new(answer));
     }
 
@@ -258,7 +258,7 @@ impl Upstream for Scripted {
             false => collect(call.body, &mut seen).await,
         };
         let reply = self.replies.borrow_mut().pop_front();
-        let reply = reply.or_else(|| self.answer.borrow().as_ref().map(|answer| answer(&seen)));
+        let reply = reply.or_else(|| self.answer.borrow_mut().as_mut().map(|answer| answer(&seen)));
         self.seen.borrow_mut().push(seen);
         let reply = reply.unwrap_or_else(|| Reply::json("{}"));
         if let Err(fault) = taken {
