@@ -80,7 +80,7 @@ async fn simulate(seed: u64) -> Vec<String> {
     let world = Rc::new(World::of(&drawn.text, []));
     let clock = Clock::default();
     let mut providers = Providers::new(random.next(), drawn.overbills, &clock);
-    let calls = providers.calls();
+    let (calls, late) = (providers.calls(), providers.late());
     world.upstream.answer(move |seen| providers.answer(seen));
 
     let burst = random.time(0, 50_000);
@@ -89,9 +89,10 @@ async fn simulate(seed: u64) -> Vec<String> {
     let clients = (0..count).map(|number| {
         let wish = Wish::draw(number, burst, &drawn, &mut random);
         let (world, drawn) = (Rc::clone(&world), Rc::clone(&drawn));
-        let (clock, over) = (Rc::clone(&clock), Rc::clone(&over));
+        let (clock, late, over) = (Rc::clone(&clock), Rc::clone(&late), Rc::clone(&over));
         tokio::task::spawn_local(async move {
             let saw = wish.make(&world, &drawn, &clock).await;
+            whole::in_flight(&world, late.get(), &mut over.borrow_mut());
             if !drawn.overbills {
                 whole::budgets(&world, &mut over.borrow_mut());
             }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::config::{CHEAP, Drawn};
 use super::provider::{Clock, tick};
 use super::random::Random;
-use crate::world::{World, chat, keyed, seconds, with_header};
+use crate::world::{DONE, World, chat, keyed, seconds, with_header};
 
 /// The time of day at which it all begins, since 1970.
 const BEGINNING: Duration = seconds(1_795_000_000);
@@ -32,6 +32,8 @@ pub(super) struct Wish {
     headers: Vec<(&'static str, &'static str)>,
     /// When the client leaves, after it has come.
     leaves: Option<Duration>,
+    /// It leaves as soon as it has seen `[DONE]`.
+    hurries: bool,
     /// For how long it reads nothing once the head is there.
     pub(super) nap: Duration,
 }
@@ -82,6 +84,7 @@ impl Wish {
             stream: random.percent(60),
             headers,
             leaves: random.percent(20).then(|| random.time(0, 15_000)),
+            hurries: random.percent(30),
             nap: if random.percent(10) { random.time(1_000, 40_000) } else { Duration::ZERO },
         }
     }
@@ -136,6 +139,9 @@ impl Wish {
             match piece {
                 Ok(bytes) => saw.borrow_mut().bytes.extend_from_slice(&bytes),
                 Err(_) => saw.borrow_mut().broke = true,
+            }
+            if self.hurries && saw.borrow().bytes.ends_with(DONE.as_bytes()) {
+                return;
             }
         }
     }

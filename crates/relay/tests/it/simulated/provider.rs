@@ -106,6 +106,7 @@ pub(super) struct Providers {
     clock: Clock,
     was_stale: bool,
     calls: Rc<RefCell<Vec<Called>>>,
+    late: Rc<Cell<usize>>,
 }
 
 impl Providers {
@@ -119,12 +120,18 @@ impl Providers {
             clock: Rc::clone(clock),
             was_stale: false,
             calls: Rc::default(),
+            late: Rc::default(),
         }
     }
 
     /// The calls, as they come.
     pub(super) fn calls(&self) -> Rc<RefCell<Vec<Called>>> {
         Rc::clone(&self.calls)
+    }
+
+    /// How many went on behind `[DONE]`.
+    pub(super) fn late(&self) -> Rc<Cell<usize>> {
+        Rc::clone(&self.late)
     }
 
     pub(super) fn answer(&mut self, seen: &Seen) -> Reply {
@@ -277,6 +284,8 @@ impl Providers {
             return self.paced(events, act == Act::Reluctant);
         };
         events.truncate(at);
+        let is_late = events.last().is_some_and(|last| last == DONE);
+        self.late.set(self.late.get() + usize::from(is_late));
         let begun = self.paced(events, false);
         match act {
             Act::Cut(_) => begun.fail(FailureKind::Cut),

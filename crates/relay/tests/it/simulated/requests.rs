@@ -40,6 +40,8 @@ impl Case<'_> {
         let mut here = Told::default();
         let lasts = self.records.iter().filter(|record| record.is_last).count();
         here.that(lasts == 1, || format!("{lasts} last records"));
+        let gone = self.records.iter().filter(|it| it.outcome == Outcome::ClientGone).count();
+        here.that(gone == 0 || self.saw.left, || "a client is gone that is there".into());
         if let Some(last) = self.records.last() {
             here.that(last.is_last, || "a record after the last one".into());
             self.attempts(last, &mut here);

@@ -34,9 +34,9 @@ fn asked(records: &[Record]) -> impl Iterator<Item = &Record> {
 }
 
 /// The plans of all models, and those inside them.
-fn plans(run: &Run) -> Vec<Arc<Plan>> {
-    let direct = ["p0/a", "p0/b"].map(|name| run.world.snapshot.plan(name).unwrap());
-    let named = run.world.snapshot.plans().into_iter().map(|(_, plan)| plan).chain(direct);
+fn plans(world: &World) -> Vec<Arc<Plan>> {
+    let direct = ["p0/a", "p0/b"].map(|name| world.snapshot.plan(name).unwrap());
+    let named = world.snapshot.plans().into_iter().map(|(_, plan)| plan).chain(direct);
     let inner = |plan: Arc<Plan>| {
         let inner: Vec<_> = plan.composed().iter().flat_map(|it| it.plans().cloned()).collect();
         inner.into_iter().chain([plan])
@@ -46,7 +46,7 @@ fn plans(run: &Run) -> Vec<Arc<Plan>> {
 
 fn targets(run: &Run, told: &mut Told) {
     let now_ms = u64::try_from(run.world.gate.epoch.elapsed().as_millis()).unwrap();
-    for plan in plans(run) {
+    for plan in plans(&run.world) {
         let waiting = plan.queue().map_or(0, |queue| queue.line.len());
         told.that(waiting == 0, || format!("{waiting} wait for {}", plan.model()));
         for Target { live, route } in plan.targets() {
@@ -109,6 +109,18 @@ fn charged(records: &[Record], holder: &Arc<Holder>) -> u64 {
     };
     let charges = records.iter().filter(counts).filter_map(|record| record.charge.as_ref());
     charges.map(|charge| charge.money.nanos).sum()
+}
+
+/// What is under way at providers is in flight at their targets, at any time; but for `late` calls
+/// that went on behind the end of their answer. What is in flight may be read already, if its client
+/// does not read.
+pub(super) fn in_flight(world: &World, late: usize, told: &mut Told) {
+    let plans = plans(world);
+    let targets = plans.iter().flat_map(|plan| plan.targets());
+    let counts: BTreeMap<_, _> =
+        targets.map(|target| (target.name(), target.live.health.in_flight())).collect();
+    let (counted, open) = (counts.values().sum::<u32>() as usize, world.upstream.fates.open.get());
+    told.that(counted + late >= open, || format!("{open} calls, in flight {counts:?}"));
 }
 
 /// No budget that holds back has less than nothing left, now. What providers bill beyond what they
