@@ -22,7 +22,7 @@ usage: cargo xtask bench [--quick] [--gate] [--no-build] [--rounds N] [--only NA
   --gate       fail when magpie costs more than it may, or anything went wrong
   --no-build   use the programs that are there
   --rounds N   default 3
-  --only ...   some of direct, nginx, magpie, team";
+  --only ...   some of direct, nginx, magpie, team, wide";
 
 /// A machine that is busier than this before a round gives times that mean little.
 const QUIET: f64 = 0.1;

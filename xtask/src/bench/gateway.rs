@@ -11,6 +11,8 @@ use super::process::{Process, Start, rss};
 /// The cores: one for the gateway, one for upstream and load.
 pub(crate) const GATEWAY_CORE: usize = 0;
 pub(crate) const LOAD_CORE: usize = 1;
+/// The upstream's models that are asked for.
+const ASKED: [&str; 4] = ["ok", "events:64:0", "timed:20:100", "timed:20:250"];
 /// How long a program may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -23,10 +25,13 @@ pub(crate) enum Kind {
     Magpie,
     /// With a key, limits, budgets and the ledger.
     Team,
+    /// Open, with 10,000 models, and asked for one of 100 targets.
+    Wide,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [Self::Direct, Self::Nginx, Self::Magpie, Self::Team];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Direct, Self::Nginx, Self::Magpie, Self::Team, Self::Wide];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -34,6 +39,7 @@ impl Kind {
             Self::Nginx => "nginx",
             Self::Magpie => "magpie",
             Self::Team => "team",
+            Self::Wide => "wide",
         }
     }
 
@@ -44,7 +50,7 @@ impl Kind {
     /// The name by which requests reach the upstream's model `model`.
     pub(crate) fn model(self, model: &str) -> String {
         match self {
-            Self::Magpie | Self::Team => format!("bench/{model}"),
+            Self::Magpie | Self::Team | Self::Wide => format!("bench/{model}"),
             Self::Direct | Self::Nginx => model.to_owned(),
         }
     }
@@ -55,7 +61,7 @@ impl Kind {
             Self::Direct => None,
             Self::Nginx if nginx().is_some() => None,
             Self::Nginx => Some("install it with `apt-get install nginx-light`".to_owned()),
-            Self::Magpie | Self::Team => {
+            Self::Magpie | Self::Team | Self::Wide => {
                 let program = places.programs.join("magpie");
                 let hint = || format!("{} is missing; leave out --no-build", program.display());
                 (!program.is_file()).then(hint)
@@ -252,13 +258,33 @@ data: {dir}/data
 admin: {{ enabled: false }}
 ledger: {{ enabled: {ledger} }}
 providers:
-  bench: {{ profile: openai-compatible, base_url: \"http://{upstream}/v1\", api_key: \"sk-bench\" }}
 "
     );
+    let provider = |id: &str| {
+        let base_url = format!("http://{upstream}/v1");
+        format!(
+            "  {id}: {{ profile: openai-compatible, base_url: \"{base_url}\", api_key: sk-bench }}\n"
+        )
+    };
     match kind {
-        Kind::Team => common + TEAM,
-        _ => common,
+        Kind::Team => common + &provider("bench") + TEAM,
+        Kind::Wide => common + &wide(provider),
+        _ => common + &provider("bench"),
     }
+}
+
+/// Models of 100 targets each for all that is asked for, among 10,000 others.
+fn wide(provider: impl Fn(&str) -> String) -> String {
+    let ids: Vec<String> = (0..100).map(|number| format!("p{number:02}")).collect();
+    let mut text: String = ids.iter().map(|id| provider(id)).collect();
+    text += "models:\n";
+    for model in ASKED {
+        let targets: Vec<String> = ids.iter().map(|id| format!("\"{id}/{model}\"")).collect();
+        text += &format!("  \"bench/{model}\": {{ balance: [{}] }}\n", targets.join(", "));
+    }
+    let others = (0..10_000).map(|number| format!("  other-{number}: p{:02}/ok\n", number % 100));
+    text.extend(others);
+    text
 }
 
 /// A key as a team has it: everything is counted and nothing is ever reached. The hash is that of

@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::candidate::Reason;
 use super::config::{Affinity, By};
 use super::hash::{Hash64, mixed};
-use super::shape::{Balance, Member};
+use super::shape::{Balance, Kind, Member, Node};
 use super::walk::{Choice, Walk};
+use crate::health::Standing;
 
 /// Members that are drawn before all are looked at in their order: enough to find two as long as
 /// most can be asked.
@@ -31,12 +32,11 @@ impl Walk<'_, '_> {
         match balance.by {
             By::Latency => self.better_of_two(&balance.members),
             By::RoundRobin => self.in_turn(balance),
-            By::InFlight => self.least(balance, |walk, member, choice| {
-                let in_flight = walk.in_flight(choice);
-                (0, (in_flight + 1.0) / weight(member))
+            By::InFlight => self.least(balance, |walk, member, target| {
+                (0, (walk.in_flight(target) + 1.0) / weight(member))
             }),
             By::Fastest => self
-                .least(balance, |walk, _, choice| (0, walk.first_token_ms(choice).unwrap_or(0.0))),
+                .least(balance, |walk, _, target| (0, walk.first_token_ms(target).unwrap_or(0.0))),
             By::Cheapest => self.cheapest(balance),
         }
     }
@@ -57,7 +57,8 @@ impl Walk<'_, '_> {
             return Some(first.because(reason));
         };
         let is_better = second.is_due
-            || self.likely_ms(&members[other], &second) < self.likely_ms(&members[index], &first);
+            || self.likely_ms(&members[other], self.target(&second))
+                < self.likely_ms(&members[index], self.target(&first));
         let better = if is_better { second } else { first };
         Some(better.because(Reason::Balanced(By::Latency)))
     }
@@ -90,10 +91,10 @@ impl Walk<'_, '_> {
     }
 
     /// The mean time to the first token, times what is there to do, for its weight.
-    fn likely_ms(&self, member: &Member, choice: &Choice) -> f32 {
-        let in_flight = self.in_flight(choice);
+    fn likely_ms(&self, member: &Member, target: usize) -> f32 {
+        let in_flight = self.in_flight(target);
         let unknown = if in_flight == 0.0 { 0.0 } else { UNKNOWN_MS };
-        let mean = self.first_token_ms(choice).unwrap_or(unknown);
+        let mean = self.first_token_ms(target).unwrap_or(unknown);
         mean * (in_flight + 1.0) / weight(member)
     }
 
@@ -114,23 +115,30 @@ impl Walk<'_, '_> {
         Some(chosen?.because(Reason::Balanced(By::RoundRobin)))
     }
 
-    /// The member with the least cost, beginning anywhere so that equals take turns. Looks at all.
+    /// The member with the least cost, beginning anywhere so that equals take turns. Of targets that
+    /// stand by themselves nothing is looked at but the cost, unless it is less than that of all
+    /// before: that makes a hundred of them cheap.
     fn least(
         &mut self,
         balance: &Balance,
-        cost: impl Fn(&Self, &Member, &Choice) -> (u64, f32),
+        cost: impl Fn(&Self, &Member, usize) -> (u64, f32),
     ) -> Option<Choice> {
-        let members = &balance.members;
-        let start = self.below(members.len());
+        let (later, sooner) = balance.members.split_at(self.below(balance.members.len()));
         let mut best: Option<((u64, f32), Choice)> = None;
-        for step in 0..members.len() {
-            let member = &members[(start + step) % members.len()];
+        for member in sooner.iter().chain(later) {
+            if let Some((least, _)) = &best
+                && let Some(target) = self.sole(member)
+                && !self.is_due(target)
+                && cost(self, member, target) >= *least
+            {
+                continue;
+            }
             let Some(choice) = self.choose(member.node) else { continue };
             if choice.is_due {
                 best = Some(((0, 0.0), choice));
                 break;
             }
-            let cost = cost(self, member, &choice);
+            let cost = cost(self, member, self.target(&choice));
             if best.as_ref().is_none_or(|(least, _)| cost < *least) {
                 best = Some((cost, choice));
             }
@@ -138,25 +146,36 @@ impl Walk<'_, '_> {
         Some(best?.1.because(Reason::Balanced(balance.by)))
     }
 
+    /// The target that is all of a member.
+    fn sole(&self, member: &Member) -> Option<usize> {
+        let Node { kind, leaves } = &self.plan.shape.nodes[usize::from(member.node)];
+        matches!(kind, Kind::Leaf).then(|| self.target_of(leaves.0))
+    }
+
+    /// Whether a probe of a target is due.
+    fn is_due(&self, target: usize) -> bool {
+        self.plan.targets[target].live.health.breaker.standing(self.now_ms) == Standing::Due
+    }
+
     /// The cheapest; under a latency objective, the cheapest that keeps it, or else the fastest.
     fn cheapest(&mut self, balance: &Balance) -> Option<Choice> {
         let Some(under_ms) = balance.under_ms else {
-            return self.least(balance, |walk, member, choice| {
-                (walk.price(choice), walk.likely_ms(member, choice))
+            return self.least(balance, |walk, member, target| {
+                (walk.price(target), walk.likely_ms(member, target))
             });
         };
-        let keeps = |walk: &Self, choice: &Choice| {
-            walk.first_token_ms(choice).is_none_or(|mean| mean <= under_ms)
+        let keeps = |walk: &Self, target: usize| {
+            walk.first_token_ms(target).is_none_or(|mean| mean <= under_ms)
         };
-        let choice = self.least(balance, |walk, _, choice| {
-            let mean = walk.first_token_ms(choice).unwrap_or(0.0);
-            match keeps(walk, choice) {
-                true => (walk.price(choice), mean),
+        let choice = self.least(balance, |walk, _, target| {
+            let mean = walk.first_token_ms(target).unwrap_or(0.0);
+            match keeps(walk, target) {
+                true => (walk.price(target), mean),
                 // Dearer than any price.
                 false => (u64::MAX, mean),
             }
         })?;
-        match keeps(self, &choice) {
+        match keeps(self, self.target(&choice)) {
             true => Some(choice),
             false => Some(choice.because(Reason::NearestToObjective)),
         }
@@ -164,9 +183,9 @@ impl Walk<'_, '_> {
 
     /// What the request costs there, in billionths of the plan's currency. What is not known comes
     /// behind all that is.
-    fn price(&self, choice: &Choice) -> u64 {
+    fn price(&self, target: usize) -> u64 {
         let (plan, facts) = (self.plan, self.facts);
-        let route = &plan.targets[self.target(choice)].route;
+        let route = &plan.targets[target].route;
         let known = route.price.as_ref().and_then(|price| {
             let money = price.estimate(facts.input_tokens, facts.output_tokens, facts.unix_ms);
             plan.exchange.convert(money, plan.currency?)
@@ -187,7 +206,7 @@ impl Walk<'_, '_> {
         let hash = mixed(hash) ^ self.plan.salt;
         self.drawn(&balance.members, MOST_PULLS, hash, |walk, member| {
             let choice = walk.choose(member.node)?;
-            (walk.in_flight(&choice) < bound).then_some(choice)
+            (walk.in_flight(walk.target(&choice)) < bound).then_some(choice)
         })
     }
 
@@ -203,17 +222,20 @@ impl Walk<'_, '_> {
     }
 
     fn target(&self, choice: &Choice) -> usize {
-        usize::from(self.plan.shape.leaves[usize::from(choice.leaf)].target)
+        self.target_of(choice.leaf)
     }
 
-    fn in_flight(&self, choice: &Choice) -> f32 {
-        let in_flight = self.plan.targets[self.target(choice)].live.health.in_flight();
+    fn target_of(&self, leaf: u16) -> usize {
+        usize::from(self.plan.shape.leaves[usize::from(leaf)].target)
+    }
+
+    fn in_flight(&self, target: usize) -> f32 {
+        let in_flight = self.plan.targets[target].live.health.in_flight();
         f32::from(u16::try_from(in_flight).unwrap_or(u16::MAX))
     }
 
-    fn first_token_ms(&self, choice: &Choice) -> Option<f32> {
-        let health = &self.plan.targets[self.target(choice)].live.health;
-        health.first_token.mean_ms(self.now_ms)
+    fn first_token_ms(&self, target: usize) -> Option<f32> {
+        self.plan.targets[target].live.health.first_token.mean_ms(self.now_ms)
     }
 }
 

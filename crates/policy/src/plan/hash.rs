@@ -28,12 +28,17 @@ pub(crate) fn mixed(word: u64) -> u64 {
     word ^ (word >> 31)
 }
 
-/// How much a caller is drawn to a member (weighted rendezvous hashing). The member with the
-/// highest draw is the caller's. To change one weight moves callers only to or from that member,
-/// and to take a member away moves only its own.
-pub(crate) fn draw(caller: u64, member: u64, weight: u32) -> f64 {
-    let uniform = unit(mixed(mixed(caller ^ mixed(member))));
-    -f64::from(weight) / uniform.ln()
+/// How much a caller is drawn to a member, as far as its weight does not count: a number between 0
+/// and 1, both excluded.
+pub(crate) fn liking(caller: u64, member: u64) -> f64 {
+    unit(mixed(mixed(caller ^ mixed(member))))
+}
+
+/// How much a caller is drawn to a member (weighted rendezvous hashing): more with each of the two.
+/// The member with the highest pull is the caller's. To change one weight moves callers only to or
+/// from that member, and to take a member away moves only its own.
+pub(crate) fn pull(liking: f64, weight: u32) -> f64 {
+    -f64::from(weight) / liking.ln()
 }
 
 /// A number between 0 and 1, both excluded.

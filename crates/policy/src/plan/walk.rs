@@ -6,7 +6,7 @@
 use super::Plan;
 use super::candidate::{Reason, Skip, Why};
 use super::facts::Facts;
-use super::hash::{draw, mixed};
+use super::hash::{liking, mixed, pull};
 use super::picker::{Picker, Resort};
 use super::shape::{Case, Kind, Leaf, Member, NO_GROUP, Node, Split, StickyBy};
 use crate::health::Standing;
@@ -33,6 +33,14 @@ impl Choice {
         self.why = self.why.reasons().iter().fold(nearer, |why, reason| why.and(*reason));
         self
     }
+}
+
+/// The member that a caller is drawn to most, so far.
+struct Drawn {
+    /// How much, and its place.
+    pull: (f64, usize),
+    liking: f64,
+    weight: u32,
 }
 
 pub(super) struct Walk<'w, 'r> {
@@ -207,14 +215,21 @@ impl<'w, 'r> Walk<'w, 'r> {
     ) -> Option<Choice> {
         let mut below = (f64::INFINITY, usize::MAX);
         for _ in 0..most.min(members.len()) {
-            let mut best: Option<(f64, usize)> = None;
+            let mut best: Option<Drawn> = None;
             for (index, member) in members.iter().enumerate() {
-                let pull = (draw(caller, member.id, member.weight), index);
-                if pull < below && best.is_none_or(|best| pull > best) {
-                    best = Some(pull);
+                let liking = liking(caller, member.id);
+                // What is liked less and weighs less pulls less: mostly the logarithm is not needed.
+                let is_behind =
+                    |best: &Drawn| liking <= best.liking && member.weight <= best.weight;
+                if best.as_ref().is_some_and(is_behind) {
+                    continue;
+                }
+                let pull = (pull(liking, member.weight), index);
+                if pull < below && best.as_ref().is_none_or(|best| pull > best.pull) {
+                    best = Some(Drawn { pull, liking, weight: member.weight });
                 }
             }
-            let best = best?;
+            let best = best?.pull;
             if let Some(choice) = take(self, &members[best.1]) {
                 return Some(choice);
             }
