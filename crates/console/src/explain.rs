@@ -2,6 +2,7 @@
 //! a provider and without taking anything.
 
 mod check;
+mod model;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use policy::{Clocks, Plan, Route, Snapshot, UnknownModel};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-pub use check::{CheckResult, CheckView};
+pub use check::CheckView;
+pub use model::{ModelView, models};
 
 /// A request that is asked about.
 #[derive(Debug, Clone)]
@@ -377,7 +379,7 @@ fn view(target: &Target, health: &Health, now: Now) -> TargetView {
         region: route.provider.region.clone(),
         breaker: breaker(live.health.breaker.standing(now.ms), now),
         in_flight: live.health.in_flight(),
-        first_token_ms: live.health.first_token.mean_ms(now.ms).and_then(whole_ms),
+        first_token_ms: live.health.first_token.mean_ms(now.ms).and_then(mean_ms),
         first_token_p95_ms: live.health.times.p95_ms(),
         credentials: live.credentials.benches().map(credential).collect(),
         check: check::view(&route.provider, health, now),
@@ -403,17 +405,19 @@ fn input_cost(route: &Route, question: &Question) -> Option<CostView> {
 }
 
 fn clocks(clocks: Clocks) -> ClocksView {
-    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     ClocksView {
-        connect_ms: ms(clocks.connect),
-        first_event_ms: ms(clocks.first_event),
-        idle_ms: ms(clocks.idle),
-        total_ms: ms(clocks.total),
+        connect_ms: whole_ms(clocks.connect),
+        first_event_ms: whole_ms(clocks.first_event),
+        idle_ms: whole_ms(clocks.idle),
+        total_ms: whole_ms(clocks.total),
     }
 }
 
 /// A mean in whole milliseconds.
-fn whole_ms(mean: f32) -> Option<u64> {
-    let time = Duration::try_from_secs_f32(mean / 1_000.0).ok()?;
-    u64::try_from(time.as_millis()).ok()
+fn mean_ms(mean: f32) -> Option<u64> {
+    Duration::try_from_secs_f32(mean / 1_000.0).ok().map(whole_ms)
+}
+
+fn whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -6,9 +6,11 @@
 //! [`metrics::catalogue`].
 
 mod live;
+mod models;
 mod process;
 mod series;
 mod shard;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod told;
