@@ -14,6 +14,7 @@ use policy::health::retry::MOST_ATTEMPTS;
 use policy::health::{Bench, Health, Live, Standing};
 use policy::plan::{Facts, LIKELY_OUTPUT, Skip, Target, metadata};
 use policy::scope::Operation;
+use policy::units::milliseconds;
 use policy::{Clocks, Plan, Route, Snapshot, UnknownModel};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -406,18 +407,14 @@ fn input_cost(route: &Route, question: &Question) -> Option<CostView> {
 
 fn clocks(clocks: Clocks) -> ClocksView {
     ClocksView {
-        connect_ms: whole_ms(clocks.connect),
-        first_event_ms: whole_ms(clocks.first_event),
-        idle_ms: whole_ms(clocks.idle),
-        total_ms: whole_ms(clocks.total),
+        connect_ms: milliseconds(clocks.connect),
+        first_event_ms: milliseconds(clocks.first_event),
+        idle_ms: milliseconds(clocks.idle),
+        total_ms: milliseconds(clocks.total),
     }
 }
 
 /// A mean in whole milliseconds.
 fn mean_ms(mean: f32) -> Option<u64> {
-    Duration::try_from_secs_f32(mean / 1_000.0).ok().map(whole_ms)
-}
-
-fn whole_ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+    Duration::try_from_secs_f32(mean / 1_000.0).ok().map(milliseconds)
 }

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use console::store::now_ms;
 use ledger::{Gauge, Ledger};
 use metrics::{Exposition, Form};
 use policy::Snapshot;
@@ -27,7 +28,6 @@ use relay::Gate;
 
 use crate::alerts::{Alerts, Waiting};
 use crate::books::Books;
-use crate::callers::now_ms;
 use crate::limits::Connections;
 use crate::log::{Backlog, RequestLog};
 pub(crate) use shard::{Hub, Pooled, Shard};

@@ -9,6 +9,7 @@ use policy::Plan;
 use policy::health::{Next, Tally};
 use policy::plan::{Candidate, Composed, Failed, Picker, Resume};
 use policy::queue::Queue;
+use policy::units::milliseconds;
 use tokio::time::{Instant, sleep};
 
 use crate::admit::{Refusal, retry_after};
@@ -19,7 +20,6 @@ use crate::fault::{Code, Fault};
 use crate::intake::Operation;
 use crate::prepare::{Ask, Wish, unknown_model};
 use crate::queue::{self, Place};
-use crate::record::milliseconds;
 use crate::resume::said::Said;
 use crate::serve::Context;
 

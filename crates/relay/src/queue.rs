@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use policy::Plan;
 use policy::health::Tally;
 use policy::queue::{Line, Queue};
+use policy::units::milliseconds;
 use tokio::time::{Instant, sleep_until};
 
 use crate::admit::retry_after;
@@ -150,7 +151,6 @@ pub(crate) fn behind_others(model: &str) -> Fault {
 /// Tells how long a request has waited, if it has.
 pub(crate) fn stamp(queued: Duration, headers: &mut HeaderMap) {
     if !queued.is_zero() {
-        let ms = u64::try_from(queued.as_millis()).unwrap_or(u64::MAX);
-        headers.insert(QUEUED, HeaderValue::from(ms));
+        headers.insert(QUEUED, HeaderValue::from(milliseconds(queued)));
     }
 }

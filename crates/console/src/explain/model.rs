@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use policy::Plan;
 use policy::plan::Resume;
+use policy::units::milliseconds;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Now, whole_ms};
+use super::Now;
 
 /// A model that has a plan, how it is asked, and what came of that since the process began. What a
 /// pattern fits is counted together.
@@ -116,7 +117,7 @@ fn view(name: &str, plan: &Plan, now: Now) -> ModelView {
         queue: plan.queue().map(|queue| QueueView {
             waiting: queue.line.len(),
             most: queue.waiting.most,
-            wait_ms: whole_ms(queue.waiting.wait),
+            wait_ms: milliseconds(queue.waiting.wait),
             admitted: tally.admitted.get(),
             refused: tally.refused.get(),
             left: tally.left.get(),

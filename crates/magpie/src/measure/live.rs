@@ -3,26 +3,31 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use console::store::now_ms;
 use metrics::Exposition;
 use metrics::catalogue as all;
-use policy::Snapshot;
 use policy::directory::{Holder, Kind};
+use policy::units::milliseconds;
+use policy::{Plan, Snapshot};
 
 use super::{Measure, models, targets};
-use crate::callers::now_ms;
 use crate::version::VERSION;
 
 /// Limits and budgets that are told, each.
 const MOST_HELD: usize = 500;
 
+/// The plans that there are, by the name that is asked for.
+pub(super) type Plans = [(Box<str>, Arc<Plan>)];
+
 /// Tells how everything stands.
 pub(super) fn tell(told: &mut Exposition, measure: &Measure) {
     let snapshot = measure.snapshot.load();
     let since = measure.gate.epoch.elapsed();
-    let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    let now_ms = milliseconds(since);
     let now_ns = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-    targets::tell(told, &snapshot, now_ms);
-    models::tell(told, &snapshot, now_ms);
+    let plans = snapshot.plans();
+    targets::tell(told, &snapshot, &plans, now_ms);
+    models::tell(told, &snapshot, &plans, now_ms);
     held(told, measure, &snapshot, now_ns);
     queues(told, measure);
     ledger(told, measure);

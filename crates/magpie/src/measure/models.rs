@@ -9,15 +9,16 @@ use metrics::{Exposition, Family, Value};
 use policy::health::{Tally, Tick};
 use policy::{Plan, Snapshot};
 
+use super::live::Plans;
+
 /// Models that are told one by one: those of the configuration, in the order of names.
 const MOST_MODELS: usize = 500;
 /// Shadows that are told.
 const MOST_SHADOWS: usize = 100;
 
 /// Tells what the options of models come to.
-pub(super) fn tell(told: &mut Exposition, snapshot: &Snapshot, now_ms: u64) {
+pub(super) fn tell(told: &mut Exposition, snapshot: &Snapshot, plans: &Plans, now_ms: u64) {
     let is_configured = |name: &str| snapshot.configured_name(name) == Some(name);
-    let plans = snapshot.plans();
     let models: BTreeMap<&str, &Plan> = plans
         .iter()
         .map(|(_, plan)| (plan.model(), &**plan))
@@ -35,7 +36,7 @@ pub(super) fn tell(told: &mut Exposition, snapshot: &Snapshot, now_ms: u64) {
     }
     // Not those of plans: these may have to be made again for what a pattern fits.
     let mut tallies = snapshot.health().tallies();
-    tallies.retain(|(name, _)| is_configured(name));
+    tallies.retain(|(name, tally)| is_configured(name) && !tally.is_empty());
     tallies.truncate(MOST_MODELS);
     tally(told, &tallies);
     mirrors(told, snapshot);

@@ -7,7 +7,7 @@ use metrics::catalogue as all;
 use policy::Snapshot;
 use policy::health::{Live, Standing};
 
-use super::live::ratio;
+use super::live::{Plans, ratio};
 
 /// Targets that are told one by one. Those of the configuration come before those that callers have
 /// named.
@@ -16,8 +16,7 @@ const MOST_TARGETS: usize = 500;
 const MOST_WINDOWS: usize = 500;
 
 /// Tells how targets and their providers stand.
-pub(super) fn tell(told: &mut Exposition, snapshot: &Snapshot, now_ms: u64) {
-    let plans = snapshot.plans();
+pub(super) fn tell(told: &mut Exposition, snapshot: &Snapshot, plans: &Plans, now_ms: u64) {
     let is_named = |name: &str| snapshot.configured_name(name) == Some(name);
     let (named, others): (Vec<_>, Vec<_>) = plans.iter().partition(|(name, _)| is_named(name));
     let mut known = BTreeSet::new();
@@ -87,8 +86,8 @@ fn windows(told: &mut Exposition, targets: &[Told<'_>]) {
     let mut windows = Vec::new();
     for Told { labels: [provider, model], live } in targets {
         let Some(range) = live.credentials.windows() else { continue };
-        for (bench, number) in live.credentials.benches().zip(1..) {
-            let labels = (provider, model, i32::to_string(&number));
+        for (index, bench) in live.credentials.benches().enumerate() {
+            let labels = (provider, model, (index + 1).to_string());
             windows.push((labels, bench.window.size(range), bench.window.in_flight()));
         }
     }

@@ -85,7 +85,7 @@ impl World {
     fn told(&self, begin: &str) -> Vec<String> {
         let mut told = Exposition::new(Form::Prometheus);
         told::requests(&mut told, &self.hub);
-        models::tell(&mut told, &self.snapshot, 0);
+        models::tell(&mut told, &self.snapshot, &self.snapshot.plans(), 0);
         let text = told.finish();
         text.lines().filter(|line| line.starts_with(begin)).map(str::to_owned).collect()
     }

@@ -11,8 +11,9 @@ use http::uri::PathAndQuery;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::breaker::{LONGEST_UNREACHED_MS, UNREACHED_IN_A_ROW};
 use super::{Health, TargetHealth};
-use crate::health::breaker::{LONGEST_UNREACHED_MS, UNREACHED_IN_A_ROW};
+use crate::units::milliseconds;
 
 /// How a provider is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,8 +201,4 @@ impl Health {
     fn each_target(&self, provider: &str, tell: impl Fn(&TargetHealth)) {
         self.targets.each(&format!("{provider}\0"), tell);
     }
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

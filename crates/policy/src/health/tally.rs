@@ -49,3 +49,29 @@ pub struct Tally {
     /// Answers that broke off in the middle, and that nobody could go on with.
     pub given_up: Tick,
 }
+
+impl Tally {
+    /// Whether nothing was counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        // Every one by its name, so that none is forgotten.
+        let Self {
+            admitted,
+            refused,
+            left,
+            full,
+            beside,
+            won,
+            withheld,
+            replayed,
+            joined,
+            resumed,
+            given_up,
+        } = self;
+        let all = [
+            admitted, refused, left, full, beside, won, withheld, replayed, joined, resumed,
+            given_up,
+        ];
+        all.into_iter().all(|tick| tick.get() == 0)
+    }
+}

@@ -148,7 +148,7 @@ impl Beside {
             text => units::duration(text)
                 .map_err(|told| problem(place, told, "write `p95`, or a time such as 800ms"))
                 .ok()
-                .map(|after| Late::After(u64::try_from(after.as_millis()).unwrap_or(u64::MAX))),
+                .map(|after| Late::After(units::milliseconds(after))),
         };
         let percent = at_most.as_ref().map_or(HEDGED_PERCENT, |at| at.value);
         if let Some(at) = at_most.as_ref().filter(|at| !(1..=100).contains(&at.value)) {
