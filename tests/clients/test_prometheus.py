@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -39,19 +40,31 @@ def configuration():
     # One that is told of soon, and refuses nobody.
     budget = {"amount": "$0.01", "period": "day", "on_exhausted": "alert", "alerts": [1]}
     late = {"after": "20ms", "at_most": 100}
+    seldom = {"after": "20ms", "at_most": 1}
+    cut = {"fallback": ["mock/cut:3", "spare/ok"], "resume": "elsewhere"}
     mock = {"profile": "openai-compatible", "base_url": UPSTREAM, "api_key": REAL_KEY}
     return {
         "admin": {"listen": "127.0.0.1:0"},
         "metrics": {"token": TOKEN, "teams": True},
-        "providers": {"mock": mock | {"limits": {"rpm": 100000}}, "spare": mock},
+        "providers": {
+            "mock": mock | {"limits": {"rpm": 100000}},
+            "spare": mock | {"prefill": {"message": {"partial": True}}, "health_check": "1s"},
+            "narrow": mock | {"concurrency": {"from": 1, "to": 1}},
+        },
         "models": {
-            "chat": "mock/ok",
+            "chat": {"target": "mock/ok", "mirror": "spare/ok"},
             "shaky": {"fallback": ["mock/status:503::shaky", "spare/ok"]},
             "throttled": "mock/status:429:100:throttled",
             "cut": "mock/cut:3",
             "late": {"fallback": ["mock/slow:300", "spare/ok"], "hedge": late},
+            "seldom": {"fallback": ["mock/slow:40", "spare/ok"], "hedge": seldom},
+            "resumed": cut,
+            "busy": {"target": "narrow/slow:700", "queue": {"wait": "1s", "most": 1}},
         },
-        "prices": {"mock/ok": {"currency": "USD", "input": "1", "output": "2"}},
+        "prices": {
+            model: {"currency": "USD", "input": "1", "output": "2"}
+            for model in ("mock/ok", "mock/slow:300")
+        },
         "teams": {
             "search": {"budget": budget},
             "poor": {"limits": {"rpm": 1}},
@@ -80,13 +93,13 @@ def a_token_of_the_issuer():
     return f"{part({'alg': 'RS256', 'kid': 'k', 'typ': 'JWT'})}.{part(claims)}.{part('signature')}"
 
 
-def ask(url, model, key=KEY, stream=False):
+def ask(url, model, key=KEY, stream=False, **more):
     """Asks a model, and reads what comes, whatever it is. Returns the status."""
     address = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
     body = {"model": model, "stream": stream, "max_tokens": 50}
     body["messages"] = [{"role": "user", "content": "hello"}]
-    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"} | more
     try:
         connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
         response = connection.getresponse()
@@ -109,12 +122,16 @@ class Load(threading.Thread):
     def run(self):
         token = a_token_of_the_issuer()
         calls = [("chat", KEY), ("shaky", KEY), ("throttled", KEY), ("cut", KEY), ("late", KEY)]
-        calls += [("none", KEY), ("chat", f"{KEY}-poor"), ("spare/ok", KEY), ("chat", token)]
+        calls += [("seldom", KEY), ("resumed", KEY), ("none", KEY), ("chat", f"{KEY}-poor"), ("spare/ok", KEY), ("chat", token)]
         try:
             while not self.over.is_set():
                 for model, key in calls:
                     for stream in (False, True):
                         ask(self.url, model, key, stream)
+                ask(self.url, "chat", **{"idempotency-key": "always-the-same"})
+                # More than may wait, and one that waits until it may go.
+                with ThreadPoolExecutor(4) as clients:
+                    list(clients.map(lambda _: ask(self.url, "busy"), range(4)))
                 self.rounds += 1
                 self.over.wait(0.1)
         except OSError as fault:
@@ -298,6 +315,18 @@ def test_what_prometheus_reckons_is_what_happened(loaded):
     assert one('sum(magpie_fallbacks_total{model="shaky",provider="spare"})') > 0
     assert one('sum(magpie_fallbacks_total{model="late",provider="spare"})') > 0
     assert one('sum(magpie_overtaken_attempts_total{model="late",provider="mock"})') > 0
+    late = 'model="late"'
+    begun = one(f"sum(magpie_side_by_side_attempts_total{{{late}}})")
+    assert begun >= one(f"sum(magpie_side_by_side_won_total{{{late}}})") > 0
+    assert one(f"sum(magpie_overtaken_cost_total{{{late}}})") > 0
+    assert one('sum(magpie_hedges_withheld_total{model="seldom"})') > 0
+    assert one('sum(magpie_shared_answers_total{model="chat",how="replayed"})') > 0
+    assert one('sum(magpie_broken_answers_total{model="resumed",end="resumed"})') > 0
+    assert one('sum(magpie_queue_requests_total{model="busy",end="full"})') > 0
+    assert one('sum(magpie_queue_requests_total{model="busy",end="admitted"})') > 0
+    assert one('max(magpie_credential_window{provider="narrow"})') == 1
+    assert one('max(magpie_provider_up{provider="spare"})') == 1
+    assert one('sum(magpie_mirrored_requests_total{model="chat",end="compared"})') > 0
     assert one('sum(magpie_errors_total{error="issuer_unavailable",blame="magpie"})') > 0
     assert one('sum(magpie_errors_total{error="model_not_found",blame="caller"})') > 0
     assert one('sum(magpie_streams_total{model="cut",outcome="truncated"})') > 0

@@ -5,10 +5,9 @@
 //! that rebinds its own name to this machine is refused by `Host`, any other by `Origin` and
 //! `Sec-Fetch-Site`; no CORS header is ever sent.
 
-use std::net::IpAddr;
-
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, Uri};
+use policy::host::{is_allowed, is_own_page};
 
 use crate::fault::{Code, Fault};
 
@@ -28,7 +27,7 @@ fn check_host(uri: &Uri, headers: &HeaderMap, hosts: Option<&[String]>) -> Resul
     let in_header = named_in.next().map(|host| host.to_str().unwrap_or("?"));
     let single = named_in.next().is_none();
     let known = |host: Option<&str>| match (host, hosts) {
-        (Some(host), Some(hosts)) => is_allowed_host(host, hosts),
+        (Some(host), Some(hosts)) => is_allowed(host, hosts),
         (Some(_), None) | (None, _) => true,
     };
     if single && known(named) && known(in_header) {
@@ -48,38 +47,10 @@ fn check_page(uri: &Uri, headers: &HeaderMap, hosts: Option<&[String]>) -> Resul
         return Ok(());
     };
     let origin = origin.to_str().unwrap_or_default();
-    if origins.next().is_none() && is_own_page(origin, uri, headers, hosts) {
+    if origins.next().is_none() && is_own_page(origin, uri, headers, hosts.is_some()) {
         return Ok(());
     }
     Err(Fault::new(Code::ForeignOrigin, format!("Pages of {origin:?} may not call.")))
-}
-
-/// Whether the page came from this very host. Where every name is let in, only an address counts:
-/// a name could have been rebound to this machine.
-fn is_own_page(origin: &str, uri: &Uri, headers: &HeaderMap, hosts: Option<&[String]>) -> bool {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = uri.authority().map(Authority::as_str).or(host);
-    let (Some((_, page)), Some(host)) = (origin.split_once("://"), host) else {
-        return false;
-    };
-    let is_sure = hosts.is_some() || bare_host(host).parse::<IpAddr>().is_ok();
-    is_sure && page.eq_ignore_ascii_case(host)
-}
-
-/// The host part of `host[:port]`; nothing if it is not of that form.
-fn bare_host(host: &str) -> &str {
-    let (name, port) = match host.strip_prefix('[').and_then(|v6| v6.split_once(']')) {
-        Some((name, port)) => (name, port.strip_prefix(':').unwrap_or(port)),
-        None => host.split_once(':').unwrap_or((host, "")),
-    };
-    if port.bytes().all(|digit| digit.is_ascii_digit()) { name } else { "" }
-}
-
-fn is_allowed_host(host: &str, allowed: &[String]) -> bool {
-    let host = bare_host(host).to_ascii_lowercase();
-    matches!(&*host, "localhost" | "127.0.0.1" | "::1")
-        || host.ends_with(".localhost")
-        || allowed.iter().any(|known| known.eq_ignore_ascii_case(&host))
 }
 
 /// Refuses a path that two readers could take for two: what is decided on is what is routed.

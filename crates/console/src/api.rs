@@ -8,6 +8,7 @@ pub mod groups;
 pub mod keys;
 pub mod metrics;
 pub mod mirrors;
+pub mod models;
 pub mod plans;
 pub mod reporting;
 pub mod standing;

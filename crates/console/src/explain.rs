@@ -2,6 +2,7 @@
 //! a provider and without taking anything.
 
 mod check;
+mod model;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,11 +14,13 @@ use policy::health::retry::MOST_ATTEMPTS;
 use policy::health::{Bench, Health, Live, Standing};
 use policy::plan::{Facts, LIKELY_OUTPUT, Skip, Target, metadata};
 use policy::scope::Operation;
+use policy::units::milliseconds;
 use policy::{Clocks, Plan, Route, Snapshot, UnknownModel};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-pub use check::{CheckResult, CheckView};
+pub use check::CheckView;
+pub use model::{ModelView, models};
 
 /// A request that is asked about.
 #[derive(Debug, Clone)]
@@ -377,7 +380,7 @@ fn view(target: &Target, health: &Health, now: Now) -> TargetView {
         region: route.provider.region.clone(),
         breaker: breaker(live.health.breaker.standing(now.ms), now),
         in_flight: live.health.in_flight(),
-        first_token_ms: live.health.first_token.mean_ms(now.ms).and_then(whole_ms),
+        first_token_ms: live.health.first_token.mean_ms(now.ms).and_then(mean_ms),
         first_token_p95_ms: live.health.times.p95_ms(),
         credentials: live.credentials.benches().map(credential).collect(),
         check: check::view(&route.provider, health, now),
@@ -403,17 +406,15 @@ fn input_cost(route: &Route, question: &Question) -> Option<CostView> {
 }
 
 fn clocks(clocks: Clocks) -> ClocksView {
-    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     ClocksView {
-        connect_ms: ms(clocks.connect),
-        first_event_ms: ms(clocks.first_event),
-        idle_ms: ms(clocks.idle),
-        total_ms: ms(clocks.total),
+        connect_ms: milliseconds(clocks.connect),
+        first_event_ms: milliseconds(clocks.first_event),
+        idle_ms: milliseconds(clocks.idle),
+        total_ms: milliseconds(clocks.total),
     }
 }
 
 /// A mean in whole milliseconds.
-fn whole_ms(mean: f32) -> Option<u64> {
-    let time = Duration::try_from_secs_f32(mean / 1_000.0).ok()?;
-    u64::try_from(time.as_millis()).ok()
+fn mean_ms(mean: f32) -> Option<u64> {
+    Duration::try_from_secs_f32(mean / 1_000.0).ok().map(milliseconds)
 }

@@ -3,7 +3,8 @@
 //! The shape is the data plane's, which is OpenAI's: `{"error": {message, type, param, code}}`.
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode};
+pub use policy::Language;
 use serde_json::json;
 
 /// A refusal or failure on its way to the client.
@@ -127,28 +128,6 @@ impl Code {
             StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
             status if status.is_server_error() => "server_error",
             _ => "invalid_request_error",
-        }
-    }
-}
-
-/// The language of hints.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Language {
-    /// English.
-    #[default]
-    En,
-    /// Chinese.
-    Zh,
-}
-
-impl Language {
-    /// The language a client asks for.
-    #[must_use]
-    pub fn of(headers: &HeaderMap) -> Self {
-        let accept = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
-        match accept {
-            Some(text) if text.trim_start().to_ascii_lowercase().starts_with("zh") => Self::Zh,
-            _ => Self::En,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Ids and names: made here, or chosen by the owner.
 
+use std::sync::{Mutex, PoisonError};
+
 use aws_lc_rs::rand;
 
 use crate::fault::{Code, Fault};
@@ -20,16 +22,13 @@ pub(crate) fn random<const LENGTH: usize>() -> Result<[u8; LENGTH], Fault> {
     Ok(bytes)
 }
 
-/// A new id: `key_` and 22 digits and letters, that sort by time and cannot be guessed: 48 bits of
-/// milliseconds and 80 random ones.
+/// A new id: `key_` and 22 digits and letters, that sort in the order in which they were made and
+/// cannot be guessed: 48 bits of milliseconds and 80 random ones.
 ///
 /// # Errors
 /// [`Code::Failed`] if there is no randomness.
 pub(crate) fn new_id(prefix: &str, now_ms: u64) -> Result<String, Fault> {
-    let mut bytes = [0; 16];
-    bytes[..6].copy_from_slice(&now_ms.to_be_bytes()[2..]);
-    bytes[6..].copy_from_slice(&random::<10>()?);
-    let mut number = u128::from_be_bytes(bytes);
+    let mut number = new_number(now_ms)?;
     let mut digits = [0; 22];
     for digit in digits.iter_mut().rev() {
         *digit = DIGITS[usize::try_from(number % 62).unwrap_or_default()];
@@ -38,6 +37,19 @@ pub(crate) fn new_id(prefix: &str, now_ms: u64) -> Result<String, Fault> {
     let mut id = format!("{prefix}_");
     id.extend(digits.map(char::from));
     Ok(id)
+}
+
+/// What the next id is made of. Within a millisecond, or when the clock was set back, it is a random
+/// step of up to 64 bits behind the one before, so that lists by id are lists by time.
+fn new_number(now_ms: u64) -> Result<u128, Fault> {
+    static LAST: Mutex<u128> = Mutex::new(0);
+    let mut bytes = [0; 16];
+    bytes[..6].copy_from_slice(&now_ms.to_be_bytes()[2..]);
+    bytes[6..].copy_from_slice(&random::<10>()?);
+    let step = u128::from(u64::from_be_bytes(random()?)) + 1;
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    *last = u128::from_be_bytes(bytes).max(last.saturating_add(step));
+    Ok(*last)
 }
 
 /// Whether a text can be an id: letters, digits, and some signs that need no quoting anywhere.
@@ -73,4 +85,19 @@ pub(crate) fn name(name: String) -> Result<String, Fault> {
         return Err(Fault::field("name", message));
     }
     Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_sort_in_the_order_in_which_they_were_made() {
+        let made: Vec<String> = [7_000_000_000_000, 7_000_000_000_000, 6_999_999_999_000]
+            .into_iter()
+            .flat_map(|ms| (0..1_000).filter_map(move |_| new_id("key", ms).ok()))
+            .collect();
+        assert_eq!(made.len(), 3_000);
+        assert!(made.is_sorted_by(|earlier, later| earlier < later));
+    }
 }

@@ -131,6 +131,7 @@ routes! {
     KeyStanding: GET "/keys/{id}/standing", "What is left of a key's limits and budgets.";
 
     Explain: POST "/explain", "Where a request would go, and why. It is not sent.";
+    ListModels: GET "/models", "The models that have plans, and what their options have come to.";
     ListTargets: GET "/targets", "The targets of all plans, and how they are.";
     ListMirrors: GET "/mirrors", "The shadows of models, and how their answers compare.";
 

@@ -102,6 +102,7 @@ fn group(route: Route) -> Group {
         | Route::ListAudit
         | Route::VerifyAudit
         | Route::GetConfig
+        | Route::ListModels
         | Route::ListTargets
         | Route::ListMirrors
         | Route::Metrics

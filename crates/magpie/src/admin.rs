@@ -15,13 +15,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use policy::Admin;
 use policy::config::MetricsConfig;
-use policy::key::Pepper;
+use policy::key::{Pepper, hex};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use crate::data::{Data, hex, random};
+use crate::data::{Data, random};
 use crate::listener::Tls;
 use crate::log::note;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use console::store::now_ms;
 use policy::money::Money;
 use relay::Alert;
 use serde_json::json;
@@ -13,7 +14,6 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 use tokio::time::sleep;
 
-use crate::callers::now_ms;
 use crate::log::note;
 use crate::upstream::{Network, post_json};
 

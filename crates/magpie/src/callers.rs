@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use console::Console;
 use console::auth::Reach;
@@ -10,7 +10,7 @@ use console::fault::Fault;
 use console::live::Effect;
 use console::store::groups::Group;
 use console::store::keys::Named;
-use console::store::{Store, audit, effects, groups, keys};
+use console::store::{Store, audit, effects, groups, keys, now_ms};
 use policy::Callers;
 use policy::config::KeyConfig;
 use policy::directory::{Directory, Holder, KeyRecord, Kind, Origin};
@@ -25,12 +25,6 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// Keys that are read before they are put into the directory together.
 const AT_ONCE: usize = 50_000;
-
-/// Milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
 
 /// Makes the directory say of what the file owns what the file says.
 pub(crate) fn apply_file(directory: &Directory, callers: &Callers, pepper: &Pepper) {

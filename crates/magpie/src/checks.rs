@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use policy::health::{Checked, Found, Health, HealthCheck};
+use policy::units::milliseconds;
 use policy::{Provider, Snapshot};
 use relay::{Call, FailureKind, Outgoing, Upstream as _};
 use tokio::sync::{Notify, Semaphore};
@@ -20,11 +21,10 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::data::random;
 use crate::log::note;
 use crate::upstream::Network;
+use crate::version::USER_AGENT;
 
 /// Checks at once. The others wait their turn.
 const MOST_AT_ONCE: usize = 16;
-/// How Magpie calls itself where it checks.
-const USER_AGENT: &str = concat!("magpie/", env!("CARGO_PKG_VERSION"));
 
 /// See the [module](self).
 pub(crate) struct Checks {
@@ -153,8 +153,4 @@ fn tell(provider: &Provider, before: Option<Found>, now: Found) {
 fn jittered(time: Duration) -> Duration {
     let drawn = random().map_or(128, |bytes| u32::from(bytes[0]));
     time * 9 / 10 + time / 5 * drawn / 255
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

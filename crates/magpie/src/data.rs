@@ -58,9 +58,7 @@ impl Data {
 fn hold(folder: &Path) -> Result<File, String> {
     let shown = folder.display();
     make(folder)?;
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600);
-    let lock = options.open(folder.join("lock"));
+    let lock = own_file(&folder.join("lock"));
     let lock = lock.map_err(|fault| format!("the folder {shown} cannot be written to: {fault}"))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
@@ -128,15 +126,13 @@ pub(crate) fn make(folder: &Path) -> Result<(), String> {
 /// # Errors
 /// A sentence, if it cannot be made.
 pub(crate) fn touch(path: &Path) -> Result<(), String> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600);
-    let made = options.open(path).map(|_| ());
+    let made = own_file(path).map(|_| ());
     made.map_err(|fault| format!("{} cannot be written: {fault}", path.display()))
 }
 
-/// Bytes as hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// A file to write to, as it is there or new, for its owner alone.
+fn own_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
 /// Bytes that nobody can guess.

@@ -13,7 +13,6 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use http_body_util::{BodyExt as _, Limited};
 use policy::jwt::{Issuer, KeyRing, Remote};
 use relay::{Call, Outgoing, Upstream as _};
 use tokio::sync::Notify;
@@ -21,7 +20,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::log::note;
-use crate::upstream::Network;
+use crate::upstream::{Network, whole};
+use crate::version::USER_AGENT;
 
 /// The largest key set, in bytes. The usual ones have less than 10 KiB.
 const MAX_BYTES: usize = 1 << 20;
@@ -29,8 +29,6 @@ const MAX_BYTES: usize = 1 << 20;
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a fetch may take in all.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How Magpie calls itself where it fetches.
-const USER_AGENT: &str = concat!("magpie/", env!("CARGO_PKG_VERSION"));
 
 /// How often keys are fetched.
 #[derive(Debug, Clone, Copy)]
@@ -212,8 +210,7 @@ async fn fetch(network: &Network, remote: &Remote) -> Result<Bytes, String> {
     if response.status() != StatusCode::OK {
         return Err(format!("it answered {}", response.status()));
     }
-    let body = Limited::new(response.into_body(), MAX_BYTES).collect().await;
-    Ok(body.map_err(|fault| fault.to_string())?.to_bytes())
+    whole(response.into_body(), MAX_BYTES).await
 }
 
 #[cfg(test)]

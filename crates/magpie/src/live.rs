@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use console::live::{BudgetStanding, Effect, Exposed, LimitStanding, Live, Plans, Standing};
+use console::store::now_ms;
 use metrics::Form;
 use policy::Snapshot;
 use policy::directory::{Chain, Directory, GroupConfig, Holder, KeyRecord, Kind};
 use policy::money::Money;
 use policy::price::{Bucket, Price};
+use policy::units::milliseconds;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::callers::{self, now_ms};
+use crate::callers;
 use crate::configuration::Source;
 use crate::measure::Measure;
 use crate::past::Past;
@@ -68,7 +70,7 @@ impl Live for Running {
 
     fn plans(&self) -> Option<Plans> {
         // The relay counts health from the same moment on.
-        let now_ms = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now_ms = milliseconds(self.epoch.elapsed());
         Some(Plans { snapshot: self.snapshot.load_full(), now_ms })
     }
 

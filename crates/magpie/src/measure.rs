@@ -6,9 +6,11 @@
 //! [`metrics::catalogue`].
 
 mod live;
+mod models;
 mod process;
 mod series;
 mod shard;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -18,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use console::store::now_ms;
 use ledger::{Gauge, Ledger};
 use metrics::{Exposition, Form};
 use policy::Snapshot;
@@ -25,7 +28,6 @@ use relay::Gate;
 
 use crate::alerts::{Alerts, Waiting};
 use crate::books::Books;
-use crate::callers::now_ms;
 use crate::limits::Connections;
 use crate::log::{Backlog, RequestLog};
 pub(crate) use shard::{Hub, Pooled, Shard};

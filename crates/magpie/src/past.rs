@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use console::store::now_ms;
 use jiff::tz::TimeZone;
 use ledger::{By, Cost, Filter, Reader, Step};
 use policy::Snapshot;
@@ -12,7 +13,6 @@ use policy::directory::{Holder, Kind};
 use policy::money::Money;
 use policy::scope::Glob;
 
-use crate::callers::now_ms;
 use crate::log::note;
 
 /// Asks the ledger. Without one, every budget begins at nothing.

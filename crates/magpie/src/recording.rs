@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use console::store::now_ms;
 use ledger::{Amount, Bill, Closing, Line, MIRROR, Opening, Tokens, Who, Writer};
 use policy::config::Sync;
 use policy::directory::Kind;
@@ -13,7 +14,6 @@ use relay::{
 };
 
 use crate::alerts::Alerts;
-use crate::callers::now_ms;
 use crate::feedback::Finder;
 use crate::log::LogRecorder;
 use crate::measure::Shard;

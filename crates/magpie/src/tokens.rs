@@ -10,7 +10,6 @@ use policy::limit::LimitsMap;
 use policy::{Snapshot, key};
 use relay::{TokenRefusal, Tokens};
 
-use crate::data::hex;
 use crate::jwks::Jwks;
 
 /// Bearers that are known at once. Each costs some 500 bytes.
@@ -138,5 +137,5 @@ impl Tokens for TokenDesk {
 fn id(claims: &Claims) -> String {
     let rights = (&claims.team, &claims.org, &claims.models, &claims.limits);
     let whole = format!("{:?} {:?} {rights:?}", claims.issuer.name(), claims.user);
-    format!("jwt_{}", hex(&key::sha256(whole.as_bytes())[..12]))
+    format!("jwt_{}", key::hex(&key::sha256(whole.as_bytes())[..12]))
 }

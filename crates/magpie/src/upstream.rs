@@ -30,7 +30,7 @@ use tokio::time::{Instant, timeout};
 use crate::measure::Pooled;
 use connect::{Connection, Connector};
 use pool::Pools;
-pub(crate) use post::{ask_json, post_json};
+pub(crate) use post::{ask_json, post_json, whole};
 pub(crate) use tls::{TlsConfigs, client_config};
 
 /// How soon after sending on a used connection its end means that the provider had closed it while

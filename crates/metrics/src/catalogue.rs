@@ -83,12 +83,13 @@ pub use requests::*;
 pub use state::*;
 
 /// All of them, by subject.
-pub const ALL: [Section; 9] = [
+pub const ALL: [Section; 10] = [
     REQUESTS_SECTION,
     ATTEMPTS_SECTION,
     TOKENS_SECTION,
     LIMITS_SECTION,
     TARGETS_SECTION,
+    OPTIONS_SECTION,
     QUEUES_SECTION,
     CONNECTIONS_SECTION,
     MAGPIE_SECTION,

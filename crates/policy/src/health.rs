@@ -15,25 +15,26 @@ mod ewma;
 pub mod mirrored;
 mod registry;
 pub mod retry;
+mod tally;
 mod times;
 mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-pub use allowance::Allowance;
+use crate::queue::Bell;
 use bench::Picked;
 
-use crate::queue::Bell;
-
+pub use allowance::Allowance;
 pub use bench::{Bench, Credentials, MOST_CREDENTIALS};
 pub use breaker::{Breaker, Passage, Sign, Standing};
 pub use cause::{BARRED_MS, Cause, LONGEST_WAIT_MS, MISSING_MS, Next, THROTTLED_MS};
-pub use check::{Checked, Found, HealthCheck};
+pub use check::{CheckCounts, CheckResult, Checked, Found, HealthCheck};
 pub use codes::Causes;
 pub use ewma::Ewma;
 pub use registry::{Health, MOST_KEPT};
 pub use retry::{RetryBudget, backoff_ms};
+pub use tally::{Tally, Tick};
 pub use times::Times;
 pub use window::{Range, WIDEST, Window};
 

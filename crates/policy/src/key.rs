@@ -131,6 +131,12 @@ pub fn sha256(text: &[u8]) -> [u8; 32] {
     bytes
 }
 
+/// Bytes as hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Reads `sha256:` and 64 hexadecimal digits; `None` for anything else.
 #[must_use]
 pub fn parse_sha256(text: &str) -> Option<[u8; 32]> {

@@ -19,6 +19,7 @@ mod config;
 mod facts;
 pub(crate) mod hash;
 mod mirror;
+mod options;
 mod picker;
 mod shape;
 mod sides;
@@ -27,12 +28,11 @@ mod walk;
 use std::sync::Arc;
 
 use crate::health::retry::LONGEST_HELD_MS;
-use crate::health::{Health, Live, RetryBudget, backoff_ms};
+use crate::health::{Allowance, Health, Live, RetryBudget, Tally, backoff_ms};
 use crate::money::{Currency, Exchange};
-use crate::queue::{Queue, Waiting};
+use crate::queue::Queue;
 use crate::snapshot::Route;
 
-use beside::SideBySide;
 pub use beside::{Beside, HEDGED_PERCENT, HedgeConfig, Late};
 pub use candidate::{Candidate, Explanation, Reason, Skip, Skipped, Why};
 pub(crate) use compile::{Draft, Spot, is_in};
@@ -43,6 +43,7 @@ pub use config::{Affinity, By, CaseConfig, Parts, PlanConfig, Resume, Sticky};
 pub use facts::{Facts, LIKELY_OUTPUT, Needs, metadata};
 pub(crate) use mirror::PlannedMirror;
 pub use mirror::{Mirror, is_drawn};
+pub(crate) use options::Options;
 pub use picker::{Failed, Picker};
 use shape::Shape;
 pub use sides::{Side, Sides, StickyTo};
@@ -55,18 +56,18 @@ pub struct Plan {
     shape: Arc<Shape>,
     first: Arc<Route>,
     targets: Box<[Target]>,
-    budget: Arc<RetryBudget>,
-    beside: Option<SideBySide>,
     composed: Option<Arc<Composed>>,
-    /// How often it is gone through again after all of its targets have failed.
-    retries: u32,
     /// What prices are compared in: the currency of the first target that has one.
     currency: Option<Currency>,
     exchange: Arc<Exchange>,
+    options: Options,
+    budget: Arc<RetryBudget>,
+    /// What hedges are taken from.
+    hedges: Arc<Allowance>,
     /// Where requests wait for room, if they do.
     queue: Option<Queue>,
-    resume: Resume,
     mirror: Option<Arc<Mirror>>,
+    tally: Arc<Tally>,
 }
 
 /// One place where a model can be served.
@@ -107,7 +108,8 @@ impl Plan {
     /// The plan of a model that has one target.
     #[must_use]
     pub fn single(model: &str, route: Arc<Route>, health: &Health) -> Self {
-        Self::new(model, Arc::new(Shape::single()), (route, Vec::new()), Arc::default(), health)
+        let (shape, routes) = (Arc::new(Shape::single()), (route, Vec::new()));
+        Self::new(model, shape, routes, Arc::default(), Options::default(), health)
     }
 
     /// A plan with the routes of its targets: the first, and the others.
@@ -116,6 +118,7 @@ impl Plan {
         shape: Arc<Shape>,
         (first, others): (Arc<Route>, Vec<Arc<Route>>),
         exchange: Arc<Exchange>,
+        options: Options,
         health: &Health,
     ) -> Self {
         let routes = std::iter::once(Arc::clone(&first)).chain(others);
@@ -127,70 +130,31 @@ impl Plan {
             shape,
             currency: price.map(|price| price.currency()),
             first,
-            targets,
-            budget: health.budget(model),
-            beside: None,
             composed: None,
-            retries: 0,
             exchange,
-            queue: None,
-            resume: Resume::Off,
-            mirror: None,
+            budget: health.budget(model),
+            hedges: options.beside.map_or_else(Arc::default, |_| health.hedges(model)),
+            queue: options.queue(model, &targets, health),
+            mirror: options.mirror(model, health),
+            tally: health.tally(model),
+            targets,
+            options,
         }
-    }
-
-    /// The same, with attempts side by side, and retries.
-    pub(crate) fn asking(mut self, beside: Option<Beside>, retries: u32, health: &Health) -> Self {
-        let hedges = |beside| SideBySide { beside, hedges: health.hedges(&self.model) };
-        self.beside = beside.map(hedges);
-        self.retries = retries;
-        self
-    }
-
-    /// The same where requests wait for room, so long and so many.
-    pub(crate) fn lined_up(mut self, waiting: Option<Waiting>, health: &Health) -> Self {
-        self.queue = waiting.map(|waiting| Queue { waiting, line: health.line(&self.model) });
-        if let Some(queue) = &self.queue {
-            self.targets.iter().for_each(|target| target.live.bell.add(&queue.line));
-        }
-        self
-    }
-
-    /// The same plan, of which a share of the requests goes to this route as well.
-    pub(crate) fn mirrored_to(mut self, route: Arc<Route>, share: u16, health: &Health) -> Self {
-        self.mirror = Some(Arc::new(Mirror::new(&self.model, route, share, health)));
-        self
     }
 
     /// The same plan, with what another registry knows of its targets.
     pub(crate) fn known_by(&self, health: &Health) -> Self {
-        let target = |target: &Target| Target::new(Arc::clone(&target.route), health);
-        Self {
-            model: self.model.clone(),
-            salt: self.salt,
-            shape: Arc::clone(&self.shape),
-            first: Arc::clone(&self.first),
-            targets: self.targets.iter().map(target).collect(),
-            budget: health.budget(&self.model),
-            currency: self.currency,
-            beside: None,
-            composed: self.composed.as_ref().map(|it| Arc::new(it.known_by(health))),
-            retries: self.retries,
-            exchange: Arc::clone(&self.exchange),
-            queue: None,
-            resume: self.resume,
-            mirror: self
-                .mirror
-                .as_ref()
-                .map(|mirror| Arc::new(mirror.known_by(&self.model, health))),
-        }
-        .asking(self.beside(), self.retries, health)
-        .lined_up(self.queue.as_ref().map(|queue| queue.waiting), health)
+        self.named(&self.model, health)
     }
 
-    /// The same plan, where answers that break off are gone on with.
-    pub(crate) fn resuming(self, resume: Resume) -> Self {
-        Self { resume, ..self }
+    /// The same plan as that of another model, with what a registry knows of it.
+    fn named(&self, model: &str, health: &Health) -> Self {
+        let others = self.targets.iter().skip(1).map(|target| Arc::clone(&target.route));
+        let routes = (Arc::clone(&self.first), others.collect());
+        let (shape, exchange) = (Arc::clone(&self.shape), Arc::clone(&self.exchange));
+        let mut plan = Self::new(model, shape, routes, exchange, self.options.clone(), health);
+        plan.composed = self.composed.as_ref().map(|it| Arc::new(it.known_by(health)));
+        plan
     }
 
     /// The name that clients ask for, or the wildcard that fits it.
@@ -223,7 +187,7 @@ impl Plan {
     #[must_use]
     pub fn wait_ms(&self, rounds: u32, random: u64, asked_ms: Option<u64>) -> Option<u64> {
         let wait_ms = backoff_ms(rounds + 1, random, asked_ms);
-        (rounds < self.retries && wait_ms <= LONGEST_HELD_MS).then_some(wait_ms)
+        (rounds < self.options.retries && wait_ms <= LONGEST_HELD_MS).then_some(wait_ms)
     }
 
     /// Its retry budget.
@@ -241,7 +205,13 @@ impl Plan {
     /// Where an answer that broke off in the middle is gone on with.
     #[must_use]
     pub fn resume(&self) -> Resume {
-        self.resume
+        self.options.resume
+    }
+
+    /// What its options have come to.
+    #[must_use]
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
     }
 
     /// What it looks at in a request that has to be worked out first.

@@ -7,9 +7,8 @@ use crate::directory::Holder;
 use crate::edits::EditPlan;
 use crate::health::Health;
 use crate::money::Exchange;
-use crate::plan::{Beside, Draft, Plan, PlannedMirror, Resume, Spot};
+use crate::plan::{Draft, Options, Plan, PlannedMirror, Spot};
 use crate::provider::Clocks;
-use crate::queue::Waiting;
 use crate::snapshot::Route;
 
 /// A model of the file, from which its plan is made.
@@ -20,10 +19,8 @@ pub(crate) struct Planned {
     pub(crate) ways: Vec<Way>,
     pub(crate) mirror: Option<PlannedMirror>,
     pub(crate) exchange: Arc<Exchange>,
-    pub(crate) beside: Option<Beside>,
-    pub(crate) retries: u32,
-    pub(crate) waiting: Option<Waiting>,
-    pub(crate) resume: Resume,
+    /// All but the mirror, whose route is made with those of the targets.
+    pub(crate) options: Options,
 }
 
 /// What of a model applies to one of its targets.
@@ -55,11 +52,10 @@ impl Planned {
             route.single_flight = way.single_flight;
             Some(Arc::new(finish(route.held_by(way.holder.as_ref()))))
         };
-        let plan = self.draft.plan(name, &route, &self.exchange, health)?;
-        let plan = plan.asking(self.beside, self.retries, health);
-        let plan = plan.lined_up(self.waiting, health).resuming(self.resume);
-        let Some(mirror) = &self.mirror else { return Some(plan) };
-        let shadow = route(self.draft.spots().len(), &mirror.spot)?;
-        Some(plan.mirrored_to(shadow, mirror.share, health))
+        let mut options = self.options.clone();
+        if let Some(mirror) = &self.mirror {
+            options.mirror = Some((route(self.draft.spots().len(), &mirror.spot)?, mirror.share));
+        }
+        self.draft.plan(name, &route, &self.exchange, options, health)
     }
 }

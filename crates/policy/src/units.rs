@@ -1,4 +1,4 @@
-//! Durations and sizes as people write them: `30s`, `2m`, `500ms`, `64KiB`, `20MB`.
+//! Durations and sizes, as people write them: `30s`, `2m`, `500ms`, `64KiB`, `20MB`.
 
 use std::time::Duration;
 
@@ -46,6 +46,12 @@ pub fn size(text: &str) -> Result<usize, String> {
         .filter(|total| *total > 0)
         .and_then(|total| usize::try_from(total).ok())
         .ok_or_else(|| format!("`{text}` is out of range"))
+}
+
+/// Whole milliseconds.
+#[must_use]
+pub fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn split(text: &str) -> Result<(u64, &str), String> {

@@ -4,13 +4,12 @@
 //! `Host` that is not ours (a page that rebinds its own name to this machine) and an `Origin` that
 //! is not let in are refused before anything else happens. Programs send no `Origin`.
 
-use std::net::IpAddr;
-
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{Method, Response, StatusCode};
 use policy::Access;
+use policy::host::{bare, is_allowed, is_local, is_own_page};
 
 use crate::fault::{Code, Fault};
 
@@ -50,7 +49,8 @@ pub fn admit(parts: &Parts, access: &Access) -> Result<Visitor, Fault> {
     };
     let text = origin.to_str().unwrap_or_default().to_ascii_lowercase();
     let several = parts.headers.get_all(header::ORIGIN).iter().count() > 1;
-    if several || !(is_own_page(&text, parts, access) || is_allowed_origin(&text, access)) {
+    let is_own = is_own_page(&text, &parts.uri, &parts.headers, access.hosts.is_some());
+    if several || !(is_own || is_allowed_origin(&text, access)) {
         return Err(Fault::new(Code::ForeignOrigin, format!("Pages of {text:?} may not call.")));
     }
     Ok(Visitor { origin: Some(origin.clone()) })
@@ -65,7 +65,7 @@ fn check_host(parts: &Parts, access: &Access) -> Result<(), Fault> {
     let in_header = hosts.next().map(|host| host.to_str().unwrap_or("?"));
     let single = hosts.next().is_none();
     // HTTP/1.0 may come without any; a browser always names one.
-    let known = |host: Option<&str>| host.is_none_or(|host| is_allowed_host(host, allowed));
+    let known = |host: Option<&str>| host.is_none_or(|host| is_allowed(host, allowed));
     if single && known(named) && known(in_header) {
         return Ok(());
     }
@@ -79,42 +79,11 @@ pub fn is_api(path: &str) -> bool {
     path.trim_start_matches('/').starts_with("v1/")
 }
 
-/// The host part of `host[:port]`; nothing if it is not of that form.
-fn bare_host(host: &str) -> &str {
-    let (name, port) = match host.strip_prefix('[').and_then(|v6| v6.split_once(']')) {
-        Some((name, port)) => (name, port.strip_prefix(':').unwrap_or(port)),
-        None => host.split_once(':').unwrap_or((host, "")),
-    };
-    if port.bytes().all(|digit| digit.is_ascii_digit()) { name } else { "" }
-}
-
-fn is_allowed_host(host: &str, allowed: &[Box<str>]) -> bool {
-    let host = bare_host(host).to_ascii_lowercase();
-    is_local(&host) || allowed.iter().any(|known| **known == *host)
-}
-
-fn is_local(host: &str) -> bool {
-    matches!(host, "localhost" | "127.0.0.1" | "::1") || host.ends_with(".localhost")
-}
-
-/// Whether the page came from this very host, as the documentation does. Where every name is let
-/// in, only an address counts: a name could have been rebound to this machine.
-fn is_own_page(origin: &str, parts: &Parts, access: &Access) -> bool {
-    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = parts.uri.authority().map(Authority::as_str).or(host);
-    let page = origin.split_once("://").map(|(_, page)| page);
-    let (Some(page), Some(host)) = (page, host) else {
-        return false;
-    };
-    let is_sure = access.hosts.is_some() || bare_host(host).parse::<IpAddr>().is_ok();
-    is_sure && page.eq_ignore_ascii_case(host)
-}
-
 fn is_allowed_origin(origin: &str, access: &Access) -> bool {
     match &access.origins {
         Some(origins) => origins.iter().any(|known| &**known == "*" || **known == *origin),
         None => match origin.split_once("://") {
-            Some(("http" | "https", host)) => is_local(bare_host(host)),
+            Some(("http" | "https", host)) => is_local(bare(host)),
             _ => false,
         },
     }

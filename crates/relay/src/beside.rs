@@ -62,6 +62,9 @@ impl<U: Upstream> Relay<U> {
             branch.settlement.retire();
         }
         if let Some(chosen) = chosen {
+            if let (Ok(_), Some(tally)) = (&begun, course.tally()) {
+                tally.won.count();
+            }
             context.give_way(chosen);
         }
         begun

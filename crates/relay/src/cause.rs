@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use policy::Provider;
 use policy::health::Cause;
-use wire::reply::error_text;
+use wire::reply::{ErrorText, error_text_of};
 
 use crate::attempt::status_of;
 use crate::fault::Code;
@@ -37,8 +37,11 @@ impl Setback {
         provider: &Provider,
         unix_ms: u64,
     ) -> Option<Self> {
-        let cause = of_reply(status, body, provider)?;
-        Some(Self { cause, wait: wait(headers, body, unix_ms) })
+        // What is no JSON says nothing.
+        let body = serde_json::from_slice(body).unwrap_or_default();
+        let text = error_text_of(&body);
+        let cause = of_reply(status, &text, provider)?;
+        Some(Self { cause, wait: wait(headers, &body, &text, unix_ms) })
     }
 }
 
@@ -56,8 +59,7 @@ pub(crate) fn of_failure(kind: FailureKind) -> Cause {
 /// Why a provider answered with an error, by its words as its data explains them, else by the
 /// status; `None` if it is no error. The status of an error that came under 200 is that of its
 /// code, whether the caller worked it out before or not.
-pub(crate) fn of_reply(status: StatusCode, body: &[u8], provider: &Provider) -> Option<Cause> {
-    let text = error_text(body);
+fn of_reply(status: StatusCode, text: &ErrorText, provider: &Provider) -> Option<Cause> {
     let code = text.code.as_deref();
     let status = match status.is_success() {
         true => status_of(code.unwrap_or_default(), provider),

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use policy::Plan;
-use policy::health::Next;
+use policy::health::{Next, Tally};
 use policy::plan::{Candidate, Composed, Failed, Picker, Resume};
 use policy::queue::Queue;
+use policy::units::milliseconds;
 use tokio::time::{Instant, sleep};
 
 use crate::admit::{Refusal, retry_after};
@@ -19,7 +20,6 @@ use crate::fault::{Code, Fault};
 use crate::intake::Operation;
 use crate::prepare::{Ask, Wish, unknown_model};
 use crate::queue::{self, Place};
-use crate::record::milliseconds;
 use crate::resume::said::Said;
 use crate::serve::Context;
 
@@ -127,6 +127,11 @@ impl Course {
     /// Whether an exhausted budget may still name another model.
     fn may_turn(&self) -> bool {
         self.instead.is_none() && self.given.is_none() && self.said().is_none()
+    }
+
+    /// What the options of the model have come to.
+    pub(crate) fn tally(&self) -> Option<&Tally> {
+        self.way.as_ref().map(|way| &**way.plan.tally())
     }
 
     /// Where an answer that breaks off is gone on with.
@@ -303,7 +308,10 @@ impl Context {
         loop {
             let candidate = self.candidate(way, headers, operation)?;
             match self.admit_to(&wish, &model, way, candidate) {
-                Ok(ask) => return Some(ask),
+                Ok(ask) => {
+                    way.plan.tally().beside.count();
+                    return Some(ask);
+                }
                 Err(_) => way.picker.set_aside(),
             }
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+pub use policy::Language;
 use policy::directory::Kind;
 use wire::dialects::openai_chat::ErrorBody;
 
@@ -273,28 +274,6 @@ impl Code {
             Blame::Caller => "invalid_request_error",
             Blame::Provider => "upstream_error",
             Blame::Magpie => "server_error",
-        }
-    }
-}
-
-/// The language of hints.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Language {
-    /// English.
-    #[default]
-    En,
-    /// Chinese.
-    Zh,
-}
-
-impl Language {
-    /// The language a client asks for.
-    #[must_use]
-    pub fn of(headers: &HeaderMap) -> Self {
-        let accept = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
-        match accept {
-            Some(text) if text.trim_start().to_ascii_lowercase().starts_with("zh") => Self::Zh,
-            _ => Self::En,
         }
     }
 }

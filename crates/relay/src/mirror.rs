@@ -24,6 +24,7 @@ use policy::health::Lease;
 use policy::health::mirrored::{Answer, End, Likeness, Place};
 use policy::money::Money;
 use policy::plan::Mirror;
+use policy::units::milliseconds;
 use policy::{Plan, Route, Snapshot};
 use tokio::time::Instant;
 
@@ -96,11 +97,10 @@ impl Half {
             ProviderError | Unreachable | Truncated | TimedOut | Failed | Refused => End::Failed,
             Cancelled | ClientGone | Shed => End::Cut,
         };
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Answer {
             end,
-            total_ms: millis(self.total),
-            first_event_ms: self.first_event.map(millis),
+            total_ms: milliseconds(self.total),
+            first_event_ms: self.first_event.map(milliseconds),
             cost: self.cost,
             output_tokens: self.output_tokens,
             characters: self.characters,

@@ -9,7 +9,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use policy::Plan;
+use policy::health::Tally;
 use policy::queue::{Line, Queue};
+use policy::units::milliseconds;
 use tokio::time::{Instant, sleep_until};
 
 use crate::admit::retry_after;
@@ -27,23 +30,42 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// A place among those who wait. Dropped, it is given up.
 pub(crate) struct Place {
     line: Arc<Line>,
+    tally: Arc<Tally>,
     number: u64,
     /// Until when it is worth waiting.
     until: Instant,
+    /// What has become of it, should it end now.
+    end: End,
+}
+
+enum End {
+    Admitted,
+    Refused,
+    Left,
 }
 
 impl Place {
     /// The last place, kept until then; `None` if too many wait.
-    fn take(queue: &Queue, caller: &Caller, until: Instant) -> Option<Self> {
-        let line = Arc::clone(&queue.line);
+    fn take(plan: &Plan, queue: &Queue, caller: &Caller, until: Instant) -> Option<Self> {
+        let (line, tally) = (Arc::clone(&queue.line), Arc::clone(plan.tally()));
         let (priority, tenant) = (caller.chain().priority(), caller.chain().tenant());
-        let number = line.join(priority, &tenant, queue.waiting.most).ok()?;
-        Some(Self { line, number, until })
+        let Ok(number) = line.join(priority, &tenant, queue.waiting.most) else {
+            tally.full.count();
+            return None;
+        };
+        Some(Self { line, tally, number, until, end: End::Refused })
     }
 
     /// Waits for the turn, and tries in any case `at` that time; `false` once it has waited for too
     /// long, or the process is stopping.
-    async fn turn(&self, at: Option<Instant>, mut stopping: Waiter) -> bool {
+    async fn turn(&mut self, at: Option<Instant>, mut stopping: Waiter) -> bool {
+        self.end = End::Left;
+        let has_turn = self.has_turn(at, &mut stopping).await;
+        self.end = End::Refused;
+        has_turn
+    }
+
+    async fn has_turn(&self, at: Option<Instant>, stopping: &mut Waiter) -> bool {
         let first = at.map_or(self.until, |at| at.min(self.until));
         let mut alarm = pin!(sleep_until(first));
         poll_fn(|cx| {
@@ -68,7 +90,8 @@ impl Place {
     }
 
     /// Its turn has succeeded.
-    pub(crate) fn admitted(self) {
+    pub(crate) fn admitted(mut self) {
+        self.end = End::Admitted;
         self.line.admitted(self.number);
     }
 }
@@ -76,6 +99,12 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.line.leave(self.number);
+        let count = match self.end {
+            End::Admitted => &self.tally.admitted,
+            End::Refused => &self.tally.refused,
+            End::Left => &self.tally.left,
+        };
+        count.count();
     }
 }
 
@@ -94,10 +123,10 @@ impl Context {
                 // Later its answer would be late before it is asked.
                 let late = self.start + plan.first_route().clocks.total;
                 let until = late.min(now + queue.waiting.wait);
-                (Place::take(queue, &self.caller, until), None)
+                (Place::take(plan, queue, &self.caller, until), None)
             }
         };
-        let Some(place) = place else { return false };
+        let Some(mut place) = place else { return false };
         // In a box, so that requests that do not wait do not carry the room for it.
         let has_turn = Box::pin(place.turn(again, Waiter::new(Rc::clone(&self.shed)))).await;
         let waited = now.elapsed();
@@ -122,7 +151,6 @@ pub(crate) fn behind_others(model: &str) -> Fault {
 /// Tells how long a request has waited, if it has.
 pub(crate) fn stamp(queued: Duration, headers: &mut HeaderMap) {
     if !queued.is_zero() {
-        let ms = u64::try_from(queued.as_millis()).unwrap_or(u64::MAX);
-        headers.insert(QUEUED, HeaderValue::from(ms));
+        headers.insert(QUEUED, HeaderValue::from(milliseconds(queued)));
     }
 }

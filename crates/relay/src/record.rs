@@ -7,6 +7,7 @@ use policy::Route;
 use policy::health::Cause;
 use policy::price::Charge;
 use policy::scope::Operation;
+use policy::units::milliseconds;
 use wire::Usage;
 
 use crate::admit::{Alert, Used};
@@ -150,11 +151,6 @@ pub struct Record {
 /// Milliseconds from 1970 to a time.
 pub(crate) fn unix_ms(at: SystemTime) -> u64 {
     milliseconds(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
-}
-
-/// Whole milliseconds.
-pub(crate) fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Record {

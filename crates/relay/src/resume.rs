@@ -55,6 +55,9 @@ pub(crate) trait Sequel<B> {
     /// Whether its answer is of the kind that can be gone on with.
     fn is_possible(&self) -> bool;
 
+    /// Takes note that the answer has broken off and cannot be gone on with.
+    fn give_up(&self);
+
     /// Makes the attempt under way a failed one, and others to go on with what was said.
     fn begin(self: Box<Self>, settlement: Settlement, broken: Broken, said: Said) -> Going<B>;
 }
@@ -173,8 +176,15 @@ where
     /// The answer has broken off: it is gone on with, or what is left to say is its error.
     fn break_off(&mut self, broken: Broken) -> Bytes {
         let first = self.first.get_or_insert_with(|| broken.event.clone()).clone();
-        let sequel = self.sequel.take().filter(|it| self.said.is_known() && it.is_possible());
-        let Some(sequel) = sequel else {
+        let sequel = self.sequel.take();
+        let possible = sequel.filter(|sequel| {
+            let is_possible = self.said.is_known() && sequel.is_possible();
+            if !is_possible {
+                sequel.give_up();
+            }
+            is_possible
+        });
+        let Some(sequel) = possible else {
             let broken = Broken { event: first, ..broken };
             return match &mut self.stage {
                 Stage::First(tap) => tap.end_broken(broken),

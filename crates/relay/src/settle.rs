@@ -14,13 +14,14 @@ use policy::health::{Cause, Lease};
 use policy::plan::Failed;
 use policy::queue::Bell;
 use policy::scope::Operation;
+use policy::units::milliseconds;
 use tokio::time::Instant;
 
 use crate::admit::{Admission, Bound, Used};
 use crate::cause;
 use crate::fault::Code;
 use crate::ports::{Lasting, Recorder, Unrecorded};
-use crate::record::{Outcome, Record, milliseconds};
+use crate::record::{Outcome, Record};
 use crate::request_id::RequestId;
 
 /// The open record of a request under way.

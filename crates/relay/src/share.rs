@@ -148,7 +148,7 @@ impl<U: Upstream> Relay<U> {
                     context.settlement.release();
                     return None;
                 }
-                Some(Ok(context.joined(reader, &head, wanted.is_own())))
+                Some(Ok(context.joined(reader, &head, wanted)))
             }
         }
     }
@@ -265,7 +265,12 @@ impl Context {
     }
 
     /// The response for one who has joined.
-    fn joined<B>(&mut self, reader: Reader, head: &Head, is_own: bool) -> Response<ReplyBody<B>> {
+    fn joined<B>(
+        &mut self,
+        reader: Reader,
+        head: &Head,
+        wanted: &Wanted,
+    ) -> Response<ReplyBody<B>> {
         self.settlement.note(|record| {
             record.shared = true;
             record.status = head.status.as_u16();
@@ -279,10 +284,13 @@ impl Context {
         if let Some(route) = &head.route {
             stamp_route(headers, route, 0);
         }
-        match is_own {
-            true => headers.insert(REPLAYED, HeaderValue::from_static("true")),
-            false => headers.insert(SHARED, HeaderValue::from_static("joined")),
+        let tally = wanted.plan.tally();
+        let (name, value, count) = match wanted.is_own() {
+            true => (REPLAYED, "true", &tally.replayed),
+            false => (SHARED, "joined", &tally.joined),
         };
+        headers.insert(name, HeaderValue::from_static(value));
+        count.count();
         response
     }
 }

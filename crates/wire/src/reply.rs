@@ -280,6 +280,12 @@ pub struct ErrorText {
 /// Gemini's array around an `error` object.
 #[must_use]
 pub fn error_text(body: &[u8]) -> ErrorText {
+    serde_json::from_slice(body).map(|value| error_text_of(&value)).unwrap_or_default()
+}
+
+/// The same of a body that was read before.
+#[must_use]
+pub fn error_text_of(value: &serde_json::Value) -> ErrorText {
     const MESSAGES: [&str; 9] = [
         "/error/message",
         "/error",
@@ -299,14 +305,11 @@ pub fn error_text(body: &[u8]) -> ErrorText {
         "/error/type",
         "/0/error/code",
     ];
-    let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else {
-        return ErrorText::default();
-    };
     let text = |path: &&str| word(value.pointer(path)?);
     ErrorText {
         message: MESSAGES.iter().find_map(text),
         code: CODES.iter().find_map(text),
-        kinds: kinds(&value),
+        kinds: kinds(value),
     }
 }
 

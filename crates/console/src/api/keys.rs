@@ -3,7 +3,7 @@
 use http::StatusCode;
 use policy::directory::{KeyRecord, Kind};
 use policy::key::{KeyText, last_four};
-use policy::units::duration;
+use policy::units::{duration, milliseconds};
 use rusqlite::Connection;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -452,9 +452,7 @@ fn overlap(text: Option<&str>) -> Result<u64, Fault> {
     let milliseconds = match text {
         None => Ok(OVERLAP_MS),
         Some("0" | "0s") => Ok(0),
-        Some(text) => {
-            duration(text).map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
-        }
+        Some(text) => duration(text).map(milliseconds),
     };
     match milliseconds {
         Ok(milliseconds @ ..=MAX_OVERLAP_MS) => Ok(milliseconds),

@@ -1,7 +1,7 @@
 //! What health checks have found, in words and numbers.
 
 use policy::Provider;
-use policy::health::{Found, Health};
+use policy::health::{CheckCounts, CheckResult, Found, Health};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -18,34 +18,18 @@ pub struct CheckView {
     pub result: CheckResult,
     /// The status of the answer, if there was one.
     pub status: Option<u16>,
-}
-
-/// What a health check can find.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum CheckResult {
-    /// The provider is there.
-    Ok,
-    /// It is there, and refuses the credential (401, 403). No credential is benched for that.
-    Refused,
-    /// It answers with an error of its own (5xx).
-    Failing,
-    /// It was reached, and did not answer in time, or with nothing that can be read.
-    NoAnswer,
-    /// It could not be reached.
-    Unreached,
+    /// What all checks have found since the process began.
+    pub counts: CheckCounts,
 }
 
 /// The last check of a provider; `None` before the first one, and where there is none.
 pub(super) fn view(provider: &Provider, health: &Health, now: Now) -> Option<CheckView> {
     provider.health_check.as_ref()?;
-    let checked = health.checked(&provider.id)?;
-    let (result, status) = match checked.found {
-        Found::Answer(status @ (401 | 403)) => (CheckResult::Refused, Some(status)),
-        Found::Answer(status @ 500..) => (CheckResult::Failing, Some(status)),
-        Found::Answer(status) => (CheckResult::Ok, Some(status)),
-        Found::NoAnswer => (CheckResult::NoAnswer, None),
-        Found::Unreached => (CheckResult::Unreached, None),
+    let (checked, counts) = health.checked(&provider.id)?;
+    let status = match checked.found {
+        Found::Answer(status) => Some(status),
+        Found::NoAnswer | Found::Unreached => None,
     };
-    Some(CheckView { at_ms: now.unix(checked.at_ms), took_ms: checked.took_ms, result, status })
+    let (at_ms, result) = (now.unix(checked.at_ms), checked.found.result());
+    Some(CheckView { at_ms, took_ms: checked.took_ms, result, status, counts })
 }

@@ -5,6 +5,7 @@
 //! sorted, no spaces). The first follows 32 zero bytes.
 
 use aws_lc_rs::digest;
+use policy::key::hex;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -223,11 +224,6 @@ pub fn verify(connection: &Connection) -> Result<Verification, Fault> {
         broken_at: broken,
         head,
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('?');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// What differs between two states of a thing: only the members that changed, as `[from, to]`.

@@ -15,6 +15,7 @@ mod life;
 mod matrix;
 mod metrics;
 mod mirrors;
+mod models;
 mod openapi;
 mod paging;
 mod plans;

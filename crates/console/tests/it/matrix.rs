@@ -39,6 +39,7 @@ const REVIEWED: &str = "
     UserStanding  + + + t
     KeyStanding   + + + t
     Explain       + + + t
+    ListModels    + + + -
     ListTargets   + + + -
     ListMirrors   + + + -
     Metrics       + + + -

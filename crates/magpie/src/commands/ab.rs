@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::Args;
 use console::experiment::{ALPHA, Asked, Comparison, Experiment, Over, Setup, Variant, told};
 use console::reports::{Filter, Reports};
+use console::store::now_ms;
+use policy::units::milliseconds;
 
 use super::{Outcome, load, say};
-use crate::callers::now_ms;
 use crate::configuration::Source;
 use crate::reports::LedgerReports;
 
@@ -56,7 +57,7 @@ pub(crate) fn ab(source: &Source, question: &AbQuestion) -> Outcome {
     let setup = Setup::of(&snapshot, &model);
     // A minute more: a clock that was set back hides nothing.
     let to_ms = now_ms() + 60_000;
-    let since = u64::try_from(question.since.as_millis()).unwrap_or(u64::MAX);
+    let since = milliseconds(question.since);
     let from_ms = now_ms().saturating_sub(since);
     let filter = Filter { model: Some(model.clone()), from_ms, to_ms, ..Filter::default() };
     let counts = LedgerReports::at(path).variants(&filter, &setup)?;

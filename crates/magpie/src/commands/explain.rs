@@ -9,6 +9,7 @@ use clap::Args;
 use console::api::plans::Asked;
 use console::explain::{Now, explain as explained};
 use console::store::Store;
+use console::store::now_ms;
 use policy::Snapshot;
 use policy::directory::{Chain, Directory, Kind};
 use policy::key::Pepper;
@@ -17,7 +18,7 @@ use tokio::runtime::{Builder, LocalOptions};
 
 use super::{Outcome, load, say};
 use crate::admin::TOKEN;
-use crate::callers::{apply_file, apply_one, now_ms};
+use crate::callers::{apply_file, apply_one};
 use crate::configuration::Source;
 use crate::upstream::{Network, TlsConfigs, ask_json};
 

@@ -12,12 +12,13 @@ use console::routes::at;
 use console::{Console, Options};
 use policy::Snapshot;
 use policy::directory::{GroupConfig, KeyRecord, Kind};
+use policy::key::hex;
 use serde_json::{Map, Value, json};
 
 use super::{Outcome, load, say};
 use crate::callers::file_key;
 use crate::configuration::Source;
-use crate::data::{self, hex};
+use crate::data;
 use crate::reports::LedgerReports;
 
 /// What to do with keys.

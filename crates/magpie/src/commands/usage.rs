@@ -5,12 +5,12 @@ use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use console::store::now_ms;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ledger::{By, Filter, Format, Reader, Usage};
 
 use super::{Outcome, load, say};
-use crate::callers::now_ms;
 use crate::configuration::Source;
 use crate::reports::money;
 

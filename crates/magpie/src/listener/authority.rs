@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{HeaderValue, Request, header};
-use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
@@ -17,6 +16,8 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+
+use crate::upstream::whole;
 
 /// How long one request may take, connecting included.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -75,6 +76,6 @@ async fn exchange(
     let target = uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(target);
     let (parts, body) = sender.send_request(request).await?.into_parts();
-    let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
+    let body = whole(body, MAX_ANSWER).await?;
     Ok(BytesResponse { parts, body: Box::new(body) })
 }

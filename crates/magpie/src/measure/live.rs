@@ -1,34 +1,33 @@
-//! How things stand: targets, limits, queues, connections, the configuration.
+//! How things stand: limits, queues, connections, the configuration.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use console::store::now_ms;
 use metrics::Exposition;
 use metrics::catalogue as all;
 use policy::directory::{Holder, Kind};
-use policy::health::{Live, Standing};
+use policy::units::milliseconds;
 use policy::{Plan, Snapshot};
 
-use super::Measure;
-use crate::callers::now_ms;
+use super::{Measure, models, targets};
 use crate::version::VERSION;
 
-/// Targets that are told one by one. Those of the configuration come before those that callers have
-/// named.
-const MOST_TARGETS: usize = 500;
-/// Models whose retries are told.
-const MOST_MODELS: usize = 500;
 /// Limits and budgets that are told, each.
 const MOST_HELD: usize = 500;
+
+/// The plans that there are, by the name that is asked for.
+pub(super) type Plans = [(Box<str>, Arc<Plan>)];
 
 /// Tells how everything stands.
 pub(super) fn tell(told: &mut Exposition, measure: &Measure) {
     let snapshot = measure.snapshot.load();
     let since = measure.gate.epoch.elapsed();
-    let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    let now_ms = milliseconds(since);
     let now_ns = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-    targets(told, &snapshot, now_ms);
+    let plans = snapshot.plans();
+    targets::tell(told, &snapshot, &plans, now_ms);
+    models::tell(told, &snapshot, &plans, now_ms);
     held(told, measure, &snapshot, now_ns);
     queues(told, measure);
     ledger(told, measure);
@@ -39,76 +38,6 @@ pub(super) fn tell(told: &mut Exposition, measure: &Measure) {
     told.family(&all::CONNECTIONS_REFUSED).sample(&[], turned_away);
     told.family(&all::BUILD).sample(&[VERSION], 1);
     reloads(told, measure);
-}
-
-/// A target that is told of, and its labels.
-struct Told<'p> {
-    labels: [&'p str; 2],
-    live: &'p Live,
-}
-
-fn targets(told: &mut Exposition, snapshot: &Snapshot, now_ms: u64) {
-    let plans = snapshot.plans();
-    let is_named = |name: &str| snapshot.configured_name(name) == Some(name);
-    let (named, others): (Vec<_>, Vec<_>) = plans.iter().partition(|(name, _)| is_named(name));
-    let mut known = BTreeMap::new();
-    let mut first = Vec::new();
-    for (_, plan) in named.iter().chain(&others) {
-        for target in plan.targets() {
-            let labels = [&*target.route.provider.id, &*target.route.upstream_model];
-            if known.insert(labels, ()).is_none() && first.len() < MOST_TARGETS {
-                first.push(Told { labels, live: &target.live });
-            }
-        }
-    }
-    told.family(&all::TARGETS).sample(&[], known.len() as u64);
-    health(told, &first, now_ms);
-    let mut retries = told.family(&all::RETRIES_LEFT);
-    let models: BTreeMap<&str, &Arc<Plan>> =
-        named.iter().map(|(name, plan)| (&**name, plan)).collect();
-    for (name, plan) in models.into_iter().take(MOST_MODELS) {
-        retries.sample(&[name], plan.budget().left(now_ms));
-    }
-}
-
-fn health(told: &mut Exposition, targets: &[Told<'_>], now_ms: u64) {
-    let mut breaker = told.family(&all::BREAKER);
-    for Told { labels, live } in targets {
-        let state: u64 = match live.health.breaker.standing(now_ms) {
-            Standing::Closed { .. } => 0,
-            Standing::Due | Standing::Probing { .. } => 1,
-            Standing::Open { .. } => 2,
-        };
-        breaker.sample(labels, state);
-    }
-    let mut share = told.family(&all::SHARE);
-    for Told { labels, live } in targets {
-        let percent = match live.health.breaker.standing(now_ms) {
-            Standing::Closed { percent } => percent,
-            Standing::Due | Standing::Probing { .. } | Standing::Open { .. } => 0,
-        };
-        share.sample(labels, ratio(percent, 100));
-    }
-    let mut in_flight = told.family(&all::TARGET_IN_FLIGHT);
-    for Told { labels, live } in targets {
-        in_flight.sample(labels, u64::from(live.health.in_flight()));
-    }
-    let mut first_token = told.family(&all::TARGET_FIRST_TOKEN);
-    for Told { labels, live } in targets {
-        if let Some(mean) = live.health.first_token.mean_ms(now_ms) {
-            first_token.sample(labels, f64::from(mean) / 1000.0);
-        }
-    }
-    let mut credentials = told.family(&all::CREDENTIALS);
-    for Told { labels, live } in targets {
-        credentials.sample(labels, live.credentials.count() as u64);
-    }
-    let mut benched = told.family(&all::BENCHED);
-    for Told { labels, live } in targets {
-        let benches = live.credentials.benches();
-        let count = benches.filter(|bench| bench.benched(now_ms).is_some()).count();
-        benched.sample(labels, count as u64);
-    }
 }
 
 /// Limits and budgets of those of whom there are few.
@@ -145,7 +74,7 @@ fn held(told: &mut Exposition, measure: &Measure, snapshot: &Snapshot, now_ns: u
 }
 
 /// A part of a whole; of nothing, all.
-fn ratio(part: u64, whole: u64) -> f64 {
+pub(super) fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 1.0 } else { part as f64 / whole as f64 }
 }
 

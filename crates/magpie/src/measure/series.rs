@@ -95,6 +95,8 @@ pub(super) struct Series {
     pub(super) attempts: [Count; NO_CAUSE + 1],
     pub(super) retries: Count,
     pub(super) overtaken: Count,
+    /// In billionths.
+    pub(super) overtaken_cost: [Count; CURRENCIES.len()],
     pub(super) fallbacks: Count,
     pub(super) tokens: [Count; BUCKETS.len()],
     /// In billionths.
@@ -104,6 +106,7 @@ pub(super) struct Series {
     pub(super) whole: Histogram,
     pub(super) begin: Histogram,
     pub(super) step: Histogram,
+    pub(super) queued: Histogram,
 }
 
 impl Default for Series {
@@ -118,6 +121,7 @@ impl Default for Series {
             attempts: none(),
             retries: Count::default(),
             overtaken: Count::default(),
+            overtaken_cost: none(),
             fallbacks: Count::default(),
             tokens: none(),
             cost: none(),
@@ -126,6 +130,7 @@ impl Default for Series {
             whole: Histogram::default(),
             begin: Histogram::default(),
             step: Histogram::default(),
+            queued: Histogram::default(),
         }
     }
 }
@@ -137,7 +142,8 @@ impl Series {
         if record.attempt > 1 {
             self.retries.add(1);
         }
-        if record.outcome == Outcome::Cancelled {
+        let is_overtaken = record.outcome == Outcome::Cancelled;
+        if is_overtaken {
             self.overtaken.add(1);
         }
         self.metered[record.provenance as usize].add(1);
@@ -148,7 +154,13 @@ impl Series {
             count.add(used);
         }
         match &record.charge {
-            Some(charge) => self.cost[charge.money.currency as usize].add(charge.money.nanos),
+            Some(charge) => {
+                let (currency, nanos) = (charge.money.currency as usize, charge.money.nanos);
+                self.cost[currency].add(nanos);
+                if is_overtaken {
+                    self.overtaken_cost[currency].add(nanos);
+                }
+            }
             None => self.unpriced.add(1),
         }
     }
@@ -163,6 +175,9 @@ impl Series {
         }
         if is_fallback && record.outcome == Outcome::Complete {
             self.fallbacks.add(1);
+        }
+        if !record.queued.is_zero() {
+            self.queued.observe(WHOLE, nanos(record.queued));
         }
         if !record.asked {
             return;

@@ -22,7 +22,7 @@ use tokio::runtime::RuntimeMetrics;
 
 use super::series::{Key, Seen, Series, nanos};
 
-/// Combinations of model, provider, operation and team that are counted apart, some 1.5 KiB for
+/// Combinations of model, provider, operation and team that are counted apart, some 1.8 KiB for
 /// each worker.
 pub(super) const MOST_COMBINATIONS: usize = 1_000;
 /// Names of models that only callers have named, and that are counted apart.

@@ -10,12 +10,14 @@ use metrics::{Exposition, Form};
 use policy::Snapshot;
 use policy::directory::Kind;
 use policy::health::Cause;
+use policy::money::{Currency, Money};
+use policy::price::Charge;
 use policy::scope::Operation;
 use relay::{Caller, Code, Limited, Outcome, Provenance, Record, RequestId};
 use tokio::runtime::{Builder, LocalOptions};
 
 use super::shard::MOST_COMBINATIONS;
-use super::{Hub, Shard, told};
+use super::{Hub, Shard, models, told};
 
 const FILE: &str = "
 providers:
@@ -23,7 +25,7 @@ providers:
   spare: { profile: openai-compatible, base_url: 'http://127.0.0.1:2/v1' }
 models:
   chat: { fallback: [lab/one, spare/two] }
-  team-*: lab/team-*
+  team-*: { target: lab/team-*, queue: 5s }
 ";
 
 struct World {
@@ -83,6 +85,7 @@ impl World {
     fn told(&self, begin: &str) -> Vec<String> {
         let mut told = Exposition::new(Form::Prometheus);
         told::requests(&mut told, &self.hub);
+        models::tell(&mut told, &self.snapshot, &self.snapshot.plans(), 0);
         let text = told.finish();
         text.lines().filter(|line| line.starts_with(begin)).map(str::to_owned).collect()
     }
@@ -208,6 +211,50 @@ fn an_attempt_that_was_overtaken_is_no_error_and_who_overtook_it_a_fallback() {
     assert_eq!((of("fallbacks", "spare"), of("retries", "spare")), (1.0, 1.0));
     assert_eq!(world.number("magpie_requests_total"), 1.0);
     assert!(world.told("magpie_errors_total").is_empty());
+}
+
+#[test]
+fn what_was_overtaken_has_its_cost_which_is_part_of_all() {
+    let world = World::new();
+    let money = |nanos| Money { nanos, currency: Currency::Cny };
+    let charge = |nanos| Some(Charge { money: money(nanos), lines: Vec::new() });
+    let won = Record { charge: charge(2_000_000_000), ..world.record("chat") };
+    let outcome = Outcome::Cancelled;
+    let lost = Record { outcome, is_last: false, charge: charge(500_000_000), ..won.clone() };
+    world.shard.record(&lost);
+    world.shard.record(&won);
+    assert_eq!(world.number("magpie_overtaken_cost_total"), 0.5);
+    assert_eq!(world.number("magpie_cost_total"), 2.5);
+}
+
+#[test]
+fn who_waited_is_counted_with_the_time_it_took() {
+    let world = World::new();
+    world.shard.record(&world.record("chat"));
+    let queued = Duration::from_millis(1_500);
+    world.shard.record(&Record { queued, ..world.record("chat") });
+    let refused = Record { outcome: Outcome::Refused, asked: false, ..world.record("chat") };
+    world.shard.record(&Record { queued, ..refused });
+    assert_eq!(world.number("magpie_queue_wait_seconds_count"), 2.0);
+    assert_eq!(world.number("magpie_queue_wait_seconds_sum"), 3.0);
+}
+
+#[test]
+fn what_options_come_to_is_told_by_names_of_the_configuration_alone() {
+    let world = World::new();
+    for name in ["chat", "team-a", "team-b", "lab/free"] {
+        let plan = world.snapshot.plan(name).unwrap();
+        plan.tally().replayed.count();
+        plan.tally().left.count();
+    }
+    let replayed = |model: &str| {
+        world.number(&format!("magpie_shared_answers_total{{model=\"{model}\",how=\"replayed\"}}"))
+    };
+    assert_eq!((replayed("chat"), replayed("team-*")), (1.0, 2.0));
+    assert_eq!(world.told("magpie_shared_answers_total").len(), 2);
+    assert_eq!(world.number(r#"magpie_queue_requests_total{model="team-*",end="left"}"#), 2.0);
+    let waiting = r#"magpie_queue_waiting_requests{model="team-*"}"#;
+    assert_eq!(world.told("magpie_queue_waiting_requests"), [format!("{waiting} 0")]);
 }
 
 #[test]

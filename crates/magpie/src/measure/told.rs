@@ -109,6 +109,22 @@ fn plain(
     }
 }
 
+/// Money for each combination and currency, counted in billionths.
+fn money(
+    told: &mut Exposition,
+    family: &'static Family,
+    combinations: &Combinations,
+    pick: impl Fn(&Series, usize) -> &Count,
+) {
+    let mut samples = told.family(family);
+    for (key, of_workers) in combinations {
+        for (number, currency) in CURRENCIES.iter().enumerate() {
+            let nanos = of_workers.iter().map(|series| pick(series, number).get()).sum();
+            samples.unless_zero(&labels_and(key, currency.code()), Value::Nanos(nanos));
+        }
+    }
+}
+
 fn ends(told: &mut Exposition, combinations: &Combinations) {
     let mut requests = told.family(&all::REQUESTS);
     for (key, of_workers) in combinations {
@@ -138,10 +154,11 @@ fn ends(told: &mut Exposition, combinations: &Combinations) {
 
 fn times(told: &mut Exposition, combinations: &Combinations) {
     type Pick = fn(&Series) -> &Histogram;
-    let families: [(&'static Family, Scale, Pick); 3] = [
+    let families: [(&'static Family, Scale, Pick); 4] = [
         (&all::REQUEST_DURATION, WHOLE, |series| &series.whole),
         (&all::FIRST_TOKEN, BEGIN, |series| &series.begin),
         (&all::OUTPUT_TOKEN, STEP, |series| &series.step),
+        (&all::QUEUE_WAIT, WHOLE, |series| &series.queued),
     ];
     for (family, scale, pick) in families {
         let mut samples = told.family(family);
@@ -160,13 +177,10 @@ fn attempts(told: &mut Exposition, combinations: &Combinations) {
     plain(told, &all::OVERTAKEN, combinations, |series| &series.overtaken);
     plain(told, &all::FALLBACKS, combinations, |series| &series.fallbacks);
     by_word(told, &all::TOKENS, combinations, &BUCKETS, |series, number| &series.tokens[number]);
-    let mut cost = told.family(&all::COST);
-    for (key, of_workers) in combinations {
-        for (number, currency) in CURRENCIES.iter().enumerate() {
-            let nanos = of_workers.iter().map(|series| series.cost[number].get()).sum();
-            cost.unless_zero(&labels_and(key, currency.code()), Value::Nanos(nanos));
-        }
-    }
+    money(told, &all::OVERTAKEN_COST, combinations, |series, number| {
+        &series.overtaken_cost[number]
+    });
+    money(told, &all::COST, combinations, |series, number| &series.cost[number]);
     let sources = PROVENANCES.map(Provenance::word);
     by_word(told, &all::METERED, combinations, &sources, |series, number| &series.metered[number]);
     plain(told, &all::UNPRICED, combinations, |series| &series.unpriced);

@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http_body::Body;
 use http_body_util::{BodyExt as _, Limited};
 use policy::Provider;
-use relay::{Call, Outgoing, Upstream as _};
+use relay::{BoxError, Call, Outgoing, Upstream as _};
 use tokio::time::timeout;
 
 use super::Network;
@@ -54,11 +55,21 @@ pub(crate) async fn ask_json(
     let asked = async {
         let response = network.send(call).await.map_err(|failure| failure.to_string())?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await;
-        let body = body.map_err(|fault| format!("the answer cannot be read: {fault}"))?;
-        Ok((head.status, body.to_bytes()))
+        Ok((head.status, whole(body, MAX_ANSWER).await?))
     };
     timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// The body of an answer, of so many bytes at the most.
+///
+/// # Errors
+/// A sentence, if it is longer or breaks off.
+pub(crate) async fn whole<B>(body: B, most: usize) -> Result<Bytes, String>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
+{
+    let read = Limited::new(body, most).collect().await;
+    Ok(read.map_err(|fault| format!("the answer cannot be read: {fault}"))?.to_bytes())
 }
 
 fn late() -> String {

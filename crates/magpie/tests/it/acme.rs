@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 use crate::harness::{CHAT, Magpie, PATIENCE, Setup, chat};
 use crate::tls_client::{Authority, Caller};
@@ -232,10 +233,10 @@ fn a_certificate_is_renewed_when_a_third_of_its_time_is_left() {
 fn an_order_that_is_refused_is_told_with_its_reason() {
     let Some(pebble) = Pebble::start(Duration::from_secs(90 * 86_400)) else { return };
     let storage = TempDir::new().unwrap();
-    // The authority will look where nobody listens.
-    let [elsewhere] = free_addresses();
+    // The authority will look where nobody listens, and nobody else can meanwhile.
+    let taken = TcpSocket::new_v4().unwrap();
+    taken.bind(pebble.https).unwrap();
     let magpie = Setup::empty()
-        .env("MAGPIE_LISTEN", &elsewhere.to_string())
         .and(&format!(
             "tls: {{ acme: {{ domains: [localhost], directory: 'https://localhost:{}/dir', \
              ca_file: '{}', storage: '{}' }} }}",
@@ -244,7 +245,7 @@ fn an_order_that_is_refused_is_told_with_its_reason() {
             storage.path().display(),
         ))
         .start();
-    let told = magpie.process.stderr.wait_for("a note", |text| {
+    let told = magpie.process.stderr.wait_long_for(ORDER, "a note", |text| {
         text.lines().find(|line| line.contains("ACME: no certificate")).map(String::from)
     });
     assert!(told.contains("localhost") && told.contains("Failed to connect"), "{told}");

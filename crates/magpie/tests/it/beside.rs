@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::ScriptedUpstream;
 
 use crate::failover::{ask, is_good, provider};
@@ -19,7 +19,7 @@ fn magpie(slow: &ScriptedUpstream, good: &ScriptedUpstream, models: &str) -> Mag
         "log: { requests: false }\nproviders:\n",
         &provider("slow", &slow.base_url(), ""),
         &provider("good", &good.base_url(), ""),
-        "models:\n",
+        "prices: { '*/*': { input: 1, output: 2 } }\nmodels:\n",
         models,
     ];
     Setup::file(&config.concat()).with_admin().start()
@@ -75,6 +75,17 @@ fn the_faster_one_answers_and_the_slow_one_is_cancelled() {
         for target in targets["data"].as_array().unwrap() {
             assert_eq!(target["in_flight"], 0, "{target}");
         }
+        let rounds = ROUNDS as f64;
+        for metric in ["side_by_side_attempts", "side_by_side_won"] {
+            let metric = format!("magpie_{metric}_total{{model=\"{name}\"}}");
+            assert_eq!(magpie.number(&metric), rounds, "{metric}");
+        }
+        assert_eq!(magpie.number("magpie_overtaken_attempts_total"), rounds);
+        assert!(magpie.number("magpie_overtaken_cost_total") > 0.0);
+        let told = magpie.admin("models").json();
+        let beside = told["data"].as_array().unwrap().iter().find(|it| it["id"] == name).unwrap();
+        let beside = &beside["side_by_side"];
+        assert_eq!((&beside["begun"], &beside["won"]), (&json!(ROUNDS), &json!(ROUNDS)));
         let told = magpie.process.setup.run(&["explain", name]);
         let text = String::from_utf8(told.stdout).unwrap();
         assert!(text.contains(&format!("side by side: a {name}")), "{text}");

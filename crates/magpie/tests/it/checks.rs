@@ -54,6 +54,8 @@ fn a_provider_that_goes_without_traffic_is_passed_over_by_the_first_request_afte
         [provider("a", &first_one.base_url(), CHECKED), provider("b", &second.base_url(), CHECKED)];
     let magpie = Setup::file(&config(&providers, "{ fallback: [a/x, b/x] }")).with_admin().start();
     wait_until(&magpie, "checked", |target| target["check"]["result"] == "ok");
+    let up = r#"magpie_provider_up{provider="a"}"#;
+    assert_eq!(magpie.number(up), 1.0);
     drop(first_one);
     let took = wait_until(&magpie, "gone", is_gone);
     // One check that was not due yet, and two that follow soon.
@@ -61,6 +63,10 @@ fn a_provider_that_goes_without_traffic_is_passed_over_by_the_first_request_afte
     let told = first(&magpie);
     assert_eq!(told["check"]["result"], "unreached", "{told}");
     assert_eq!(told["check"]["status"], Value::Null);
+    assert_eq!(magpie.number(up), 0.0);
+    let unreached = r#"magpie_health_checks_total{provider="a",result="unreached"}"#;
+    assert!(magpie.number(unreached) >= told["check"]["counts"]["unreached"].as_f64().unwrap());
+    assert!(told["check"]["counts"]["unreached"].as_u64() >= Some(3), "{told}");
     for _ in 0..20 {
         let reply = ask(&magpie, "chat", false);
         assert!(is_good(&reply, false), "{}", reply.text());

@@ -166,12 +166,22 @@ impl Text {
 
     /// Waits until something can be found in it.
     pub(crate) fn wait_for<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        self.wait_long_for(PATIENCE, what, find)
+    }
+
+    /// The same for what takes others a while.
+    pub(crate) fn wait_long_for<T>(
+        &self,
+        patience: Duration,
+        what: &str,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> T {
         let start = Instant::now();
         loop {
             if let Some(found) = find(&self.so_far()) {
                 return found;
             }
-            assert!(start.elapsed() < PATIENCE, "no sign of {what} in:\n{}", self.so_far());
+            assert!(start.elapsed() < patience, "no sign of {what} in:\n{}", self.so_far());
             thread::sleep(Duration::from_millis(1));
         }
     }

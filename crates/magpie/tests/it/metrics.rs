@@ -24,14 +24,14 @@ impl Magpie {
     }
 
     /// The sum of the samples that begin like this.
-    fn number(&self, begin: &str) -> f64 {
+    pub(crate) fn number(&self, begin: &str) -> f64 {
         let text = self.metrics();
         let lines = text.lines().filter(|line| line.starts_with(begin));
         lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
     }
 
     /// Waits until a number is what it should be: counting ends a moment after the answer does.
-    fn becomes(&self, begin: &str, number: f64) {
+    pub(crate) fn becomes(&self, begin: &str, number: f64) {
         let start = Instant::now();
         loop {
             let found = self.number(begin);

@@ -75,6 +75,9 @@ fn a_tenth_of_the_requests_is_mirrored_by_their_ids_and_callers_pay_nothing_for_
     let sums = sums(&magpie, |row| row["compared"] == drawn.len());
     assert_eq!((number(&sums["drawn"]), number(&sums["dropped"])), (drawn.len() as u64, 0));
     assert_eq!(shadow.received().len(), drawn.len());
+    let labels = r#"{model="chat",shadow="shadow/events:4",end="compared"}"#;
+    let compared = magpie.number(&format!("magpie_mirrored_requests_total{labels}"));
+    assert_eq!(compared, drawn.len() as f64);
 
     let found = attempts_of(&magpie, COUNT + drawn.len());
     let (copies, mains): (Vec<&Value>, Vec<&Value>) =

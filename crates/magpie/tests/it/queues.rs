@@ -76,6 +76,18 @@ fn wait_for_queue(magpie: &Magpie, count: u64) {
     }
 }
 
+/// Asserts how many were refused in the end, left, found too many others, and were admitted: as the
+/// metrics tell it, and the admin API.
+#[track_caller]
+fn ended(magpie: &Magpie, counts: [u32; 4]) {
+    let queue = magpie.admin("models").json()["data"][0]["queue"].clone();
+    for (end, count) in ["refused", "left", "full", "admitted"].into_iter().zip(counts) {
+        let name = format!("magpie_queue_requests_total{{model=\"chat\",end=\"{end}\"}}");
+        assert_eq!(magpie.number(&name), f64::from(count), "{end}");
+        assert_eq!(queue[end], count, "{queue}");
+    }
+}
+
 fn queued_ms(reply: &Reply) -> Option<u64> {
     reply.header("x-magpie-queued-ms").map(|text| text.parse().unwrap())
 }
@@ -151,6 +163,7 @@ fn a_wait_is_bounded_and_told_and_no_more_wait_than_may() {
     let asked = Instant::now();
     let mut waiting = begin(&magpie, "a/second");
     wait_for_queue(&magpie, 1);
+    assert_eq!(magpie.number(r#"magpie_queue_waiting_requests{model="chat"}"#), 1.0);
     let third = ask(&magpie, "a/third");
     assert!(asked.elapsed() < Duration::from_secs(2), "not at once");
     third.assert_error(429, "rate_limit_exceeded");
@@ -169,6 +182,9 @@ fn a_wait_is_bounded_and_told_and_no_more_wait_than_may() {
     let log = magpie.log(3);
     let line = log.iter().find(|line| line["queued_ms"].is_u64()).unwrap();
     assert_eq!((&line["status"], &line["queued_ms"]), (&json!(429), &json!(told)));
+    ended(&magpie, [1, 0, 1, 0]);
+    magpie.becomes("magpie_queue_wait_seconds_count", 1.0);
+    assert!(magpie.number("magpie_queue_wait_seconds_sum") >= 2.0);
     assert_eq!(busy.users(), ["a/first"]);
 }
 
@@ -212,6 +228,7 @@ fn clients_that_leave_leave_no_ghosts() {
     let lines = magpie.log(7);
     let left = lines.iter().filter(|line| line["outcome"] == "client_gone").count();
     assert_eq!(left, 5, "{lines:#?}");
+    ended(&magpie, [0, 5, 0, 1]);
 }
 
 #[test]

@@ -56,6 +56,9 @@ fn however_a_stream_dies_another_provider_goes_on_with_it() {
         let said = json!({ "role": "assistant", "content": "w1 w2 w3 ", "partial": true });
         assert_eq!(last, said, "{death}");
     }
+    let ended = "magpie_broken_answers_total";
+    assert_eq!(magpie.number(ended), DEATHS.len() as f64, "each of them once");
+    assert_eq!(magpie.number(&format!("{ended}{{model=\"m5\",end=\"resumed\"}}")), 1.0);
     let found = attempts_of(&magpie, 2 * DEATHS.len());
     for (death, outcome) in DEATHS {
         let of = |it: &&Value| it["provider"] == "bad" && it["upstream_model"] == death;
@@ -78,6 +81,10 @@ fn without_the_option_or_where_nobody_can_the_client_is_told() {
     let magpie = start(&bad, &gone, ", resume: elsewhere");
     drop(gone);
     ask(&magpie, "m0", true).assert_broken_off("provider_truncated");
+    let given_up = r#"magpie_broken_answers_total{model="m0",end="given_up"}"#;
+    assert_eq!(magpie.number(given_up), 1.0);
+    let told = magpie.admin("models").json();
+    assert_eq!(told["data"][1]["resume"], json!({ "resumed": 0, "given_up": 1 }), "{told}");
 }
 
 #[test]

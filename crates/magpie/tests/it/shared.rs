@@ -36,7 +36,8 @@ fn sharing(script: &str, more: &str) -> (ScriptedUpstream, Magpie) {
     let upstream = ScriptedUpstream::start();
     let model = format!("models: {{ m: {{ target: 'up/{script}', single_flight: true }} }}\n");
     let prices = "prices: { 'up/*': { input: 1000, output: 1000 } }\n";
-    let magpie = Setup::of(&upstream.base_url()).and(&model).and(prices).and(more).start();
+    let setup = Setup::of(&upstream.base_url()).and(&model).and(prices).and(more);
+    let magpie = setup.with_admin().start();
     (upstream, magpie)
 }
 
@@ -91,6 +92,7 @@ fn a_thousand_readers_on_two_workers_get_the_same_bytes_of_one_call() {
     assert_eq!(joined, 999);
     let shared = magpie.log(1000).iter().filter(|line| line["shared"] == true).count();
     assert_eq!(shared, 999);
+    assert_eq!(magpie.number(r#"magpie_shared_answers_total{model="m",how="joined"}"#), 999.0);
     assert_once(magpie, &upstream, 1000);
 }
 

@@ -67,4 +67,7 @@ fn what_a_provider_bears_is_found_and_the_rest_is_told_at_once_to_come_again() {
     let size = window["size"].as_u64().unwrap();
     assert!((3..=8).contains(&size), "{window}");
     assert_eq!(window["in_flight"], 0, "all is given back");
+    let labels = r#"{provider="a",upstream_model="x",credential="1"}"#;
+    assert_eq!(magpie.number(&format!("magpie_credential_window{labels}")), size as f64);
+    assert_eq!(magpie.number(&format!("magpie_credential_in_flight{labels}")), 0.0);
 }

@@ -62,6 +62,10 @@ section! {
     OVERTAKEN Counter "magpie_overtaken_attempts_total" ["model", "provider", "operation", "team"]
         "Attempts that were given up because another one of their request was faster.",
         "因同一请求的另一次尝试更快而放弃的尝试。";
+    OVERTAKEN_COST Counter "magpie_overtaken_cost_total"
+        ["model", "provider", "operation", "team", "currency"]
+        "What these attempts cost, as far as it is known; it is part of the cost of all attempts.",
+        "这些尝试已知的费用，已包含在全部尝试的费用之中。";
     FALLBACKS Counter "magpie_fallbacks_total" ["model", "provider", "operation", "team"]
         "Requests that another target answered than the one asked first.",
         "最终由另一目标（而非首个目标）回答的请求。";

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Budget;
 use super::period::{Period, Span};
+use crate::units::milliseconds;
 
 /// Steps that a rolling period is counted in: all of its length, and the step that is running.
 const STEPS: u64 = 120;
@@ -91,9 +92,7 @@ impl Account {
     #[must_use]
     pub fn new(budget: Budget, now_ms: u64) -> Self {
         let rolling = match budget.period {
-            Period::Rolling(length) => {
-                Some(Rolling::new(u64::try_from(length.as_millis()).unwrap_or(u64::MAX), now_ms))
-            }
+            Period::Rolling(length) => Some(Rolling::new(milliseconds(length), now_ms)),
             _ => None,
         };
         let span = budget.period.span(&budget.zone, now_ms);

@@ -13,7 +13,7 @@ use crate::health::Health;
 use crate::health::retry::MOST_RETRIES;
 use crate::money::Money;
 use crate::names::{Pattern, nearest};
-use crate::plan::{Beside, Draft, Plan, Resume, Spot};
+use crate::plan::{Beside, Draft, Options, Plan, Resume, Spot};
 use crate::planned::{Planned, Way};
 use crate::problem::Place;
 use crate::provider::Provider;
@@ -69,7 +69,7 @@ impl Builder<'_> {
             let holder = callers::holder(Kind::Model, name, limits, budget);
             self.holders.extend(holder.clone());
             let edits = EditPlan::compile(&written.value.edits.value);
-            let beside = self.beside(&written.value, &draft);
+            let options = self.options(&written.value, &draft);
             let mirror = self.mirror(written, config, providers);
             let spots = draft.spots.iter().chain(mirror.iter().map(|mirror| &mirror.spot));
             let ways = spots.map(|spot| {
@@ -85,10 +85,7 @@ impl Builder<'_> {
                 ways,
                 mirror,
                 exchange: Arc::clone(&exchange),
-                beside,
-                retries: self.retries(&written.value),
-                waiting: self.waiting(written.value.queue.as_ref()),
-                resume: written.value.resume.value,
+                options,
             };
             self.check_resume(&model);
             self.place(model, written.place, &mut models, health);
@@ -97,6 +94,17 @@ impl Builder<'_> {
         let default = models.exact.get("default").map(|plan| Arc::clone(plan.first_route()));
         models.default = default.or_else(|| default_route(providers));
         models
+    }
+
+    /// How a model wants to be asked, but for its mirror.
+    fn options(&mut self, model: &ModelConfig, draft: &Draft) -> Options {
+        Options {
+            beside: self.beside(model, draft),
+            retries: self.retries(model),
+            waiting: self.waiting(model.queue.as_ref()),
+            resume: model.resume.value,
+            mirror: None,
+        }
     }
 
     /// How long and how many requests wait for a model, if they do.
@@ -206,10 +214,10 @@ impl Builder<'_> {
 
     /// An answer can only be gone on with where it may be, and where that is known how.
     fn check_resume(&mut self, model: &Planned) {
-        let spots = &model.draft.spots;
-        let has_other = spots.len() > 1 || model.resume == Resume::Anywhere;
+        let (spots, resume) = (&model.draft.spots, model.options.resume);
+        let has_other = spots.len() > 1 || resume == Resume::Anywhere;
         let is_possible = has_other && spots.iter().any(|spot| spot.provider.prefill.is_some());
-        if model.resume != Resume::Off && !is_possible {
+        if resume != Resume::Off && !is_possible {
             self.warnings.push(format!(
                 "model {}: `resume` has no effect, for there is no other target whose provider can go \
                  on with an answer (`prefill`)",

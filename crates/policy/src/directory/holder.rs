@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::{Metadata, TermsConfig};
-use crate::budget::Account;
-use crate::limit::Counter;
+use crate::budget::{Account, Budget};
+use crate::limit::{Counter, Limit};
 use crate::queue::Priority;
 use crate::scope::Scope;
 
@@ -72,7 +72,7 @@ pub struct Holder {
 }
 
 /// The terms of a holder, at one time.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Terms {
     /// Who wrote them.
     pub origin: Origin,
@@ -92,6 +92,32 @@ pub struct Terms {
     pub metadata: Metadata,
     /// The user, team and organisation above.
     above: [Option<Arc<Holder>>; 3],
+}
+
+impl Terms {
+    /// The counters of these limits; those of limits that stay the same go on.
+    fn counters_for(&self, limits: impl Iterator<Item = Limit>) -> Vec<Arc<Counter>> {
+        let counter = |limit: Limit| {
+            let known = self.counters.iter().find(|counter| *counter.limit() == limit);
+            known.map_or_else(|| Arc::new(Counter::new(limit)), Arc::clone)
+        };
+        limits.map(counter).collect()
+    }
+
+    /// The accounts of these budgets; one at the same place, for the same period, goes on with what
+    /// was spent.
+    fn accounts_for(
+        &self,
+        budgets: impl Iterator<Item = Budget>,
+        now_ms: u64,
+    ) -> Vec<Arc<Account>> {
+        let account = |(index, budget): (usize, Budget)| {
+            let known = self.accounts.get(index);
+            let changed = known.and_then(|account| account.changed(budget.clone()));
+            Arc::new(changed.unwrap_or_else(|| Account::new(budget, now_ms)))
+        };
+        budgets.enumerate().map(account).collect()
+    }
 }
 
 impl Holder {
@@ -114,27 +140,15 @@ impl Holder {
         now_ms: u64,
     ) {
         let before = self.terms.load();
-        let limits = config.limits.iter().flat_map(|limits| &limits.0);
-        let counters = limits.map(|limit| {
-            let known = before.counters.iter().find(|counter| counter.limit() == limit);
-            known.map_or_else(|| Arc::new(Counter::new(*limit)), Arc::clone)
-        });
-        let budgets = config.budget.iter().flat_map(|budgets| &budgets.0);
-        let accounts = budgets.enumerate().map(|(index, budget)| {
-            // The budget at the same place, for the same period, goes on with what was spent.
-            let known = before.accounts.get(index);
-            known
-                .and_then(|account| account.changed(budget.clone()))
-                .unwrap_or_else(|| Account::new(budget.clone(), now_ms))
-        });
-        let accounts = accounts.map(Arc::new);
+        let limits = config.limits.iter().flat_map(|limits| &limits.0).copied();
+        let budgets = config.budget.iter().flat_map(|budgets| &budgets.0).cloned();
         let terms = Terms {
             origin,
             disabled: config.enabled == Some(false),
             not_after_ms: config.expires.map(|expiry| expiry.0),
             scope: config.scope(),
-            counters: counters.collect(),
-            accounts: accounts.collect(),
+            counters: before.counters_for(limits),
+            accounts: before.accounts_for(budgets, now_ms),
             priority: config.priority,
             metadata: config.metadata.clone(),
             above,
@@ -161,26 +175,10 @@ impl Holder {
     /// limits and budgets stayed the same.
     pub(crate) fn adopt(&self, old: &Self) {
         let (mine, theirs) = (self.terms(), old.terms());
-        let counters = mine.counters.iter().map(|counter| {
-            let same = |old: &&Arc<Counter>| old.limit() == counter.limit();
-            Arc::clone(theirs.counters.iter().find(same).unwrap_or(counter))
-        });
-        let accounts = mine.accounts.iter().enumerate().map(|(index, account)| {
-            let known = theirs.accounts.get(index);
-            let same = known.and_then(|old| old.changed(account.budget().clone()));
-            same.map_or_else(|| Arc::clone(account), Arc::new)
-        });
-        self.terms.store(Arc::new(Terms {
-            counters: counters.collect(),
-            accounts: accounts.collect(),
-            origin: mine.origin,
-            disabled: mine.disabled,
-            not_after_ms: mine.not_after_ms,
-            scope: mine.scope.clone(),
-            priority: mine.priority,
-            metadata: mine.metadata.clone(),
-            above: mine.above.clone(),
-        }));
+        let limits = mine.counters.iter().map(|counter| *counter.limit());
+        let budgets = mine.accounts.iter().map(|account| account.budget().clone());
+        let (counters, accounts) = (theirs.counters_for(limits), theirs.accounts_for(budgets, 0));
+        self.terms.store(Arc::new(Terms { counters, accounts, ..(*mine).clone() }));
     }
 
     /// Drops its terms and lets nobody through any more.

@@ -8,9 +8,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
+use schemars::JsonSchema;
+use serde::Serialize;
 
+use super::breaker::{LONGEST_UNREACHED_MS, UNREACHED_IN_A_ROW};
 use super::{Health, TargetHealth};
-use crate::health::breaker::{LONGEST_UNREACHED_MS, UNREACHED_IN_A_ROW};
+use crate::units::milliseconds;
 
 /// How a provider is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +51,74 @@ impl Found {
     pub fn is_there(self) -> bool {
         matches!(self, Self::Answer(..500))
     }
+
+    /// The same in a word.
+    #[must_use]
+    pub fn result(self) -> CheckResult {
+        match self {
+            Self::Answer(401 | 403) => CheckResult::Refused,
+            Self::Answer(500..) => CheckResult::Failing,
+            Self::Answer(_) => CheckResult::Ok,
+            Self::NoAnswer => CheckResult::NoAnswer,
+            Self::Unreached => CheckResult::Unreached,
+        }
+    }
+}
+
+/// What a health check can find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckResult {
+    /// The provider is there.
+    Ok,
+    /// It is there, and refuses the credential (401, 403). No credential is benched for that.
+    Refused,
+    /// It answers with an error of its own (5xx).
+    Failing,
+    /// It was reached, and did not answer in time, or with nothing that can be read.
+    NoAnswer,
+    /// It could not be reached.
+    Unreached,
+}
+
+/// How often the checks of a provider have found what, since the process began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct CheckCounts {
+    /// The provider was there.
+    pub ok: u64,
+    /// It refused the credential.
+    pub refused: u64,
+    /// It answered with an error of its own.
+    pub failing: u64,
+    /// It did not answer.
+    pub no_answer: u64,
+    /// It could not be reached.
+    pub unreached: u64,
+}
+
+impl CheckCounts {
+    fn count(&mut self, result: CheckResult) {
+        *match result {
+            CheckResult::Ok => &mut self.ok,
+            CheckResult::Refused => &mut self.refused,
+            CheckResult::Failing => &mut self.failing,
+            CheckResult::NoAnswer => &mut self.no_answer,
+            CheckResult::Unreached => &mut self.unreached,
+        } += 1;
+    }
+
+    /// Each with the word for what was found.
+    #[must_use]
+    pub fn by_word(self) -> [(&'static str, u64); 5] {
+        let Self { ok, refused, failing, no_answer, unreached } = self;
+        [
+            ("ok", ok),
+            ("refused", refused),
+            ("failing", failing),
+            ("no_answer", no_answer),
+            ("unreached", unreached),
+        ]
+    }
 }
 
 /// The last check of a provider.
@@ -68,14 +139,16 @@ pub(super) struct CheckState(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     last: Option<Checked>,
+    counts: CheckCounts,
     unreached_in_a_row: u32,
     /// When the first of those began.
     since_ms: u64,
 }
 
 impl CheckState {
-    pub(super) fn last(&self) -> Option<Checked> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).last
+    fn last(&self) -> Option<(Checked, CheckCounts)> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Some((state.last?, state.counts))
     }
 
     /// Takes note of a check. Says since when the provider has not been reached, once that is sure,
@@ -83,6 +156,7 @@ impl CheckState {
     fn note(&self, checked: Checked) -> (u32, u64) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.last = Some(checked);
+        state.counts.count(checked.found.result());
         if checked.found != Found::Unreached {
             state.unreached_in_a_row = 0;
         } else {
@@ -118,17 +192,13 @@ impl Health {
         next
     }
 
-    /// The last check of a provider; `None` before the first one.
+    /// The last check of a provider, and what all of them have found; `None` before the first one.
     #[must_use]
-    pub fn checked(&self, provider: &str) -> Option<Checked> {
+    pub fn checked(&self, provider: &str) -> Option<(Checked, CheckCounts)> {
         self.checks.find(provider)?.last()
     }
 
     fn each_target(&self, provider: &str, tell: impl Fn(&TargetHealth)) {
         self.targets.each(&format!("{provider}\0"), tell);
     }
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

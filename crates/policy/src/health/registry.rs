@@ -9,6 +9,7 @@ use super::bench::{Bench, Credentials};
 use super::check::CheckState;
 use super::mirrored::{Mirrored, Room};
 use super::retry::RetryBudget;
+use super::tally::Tally;
 use super::{Live, Range, TargetHealth};
 use crate::queue::{Bell, Line};
 
@@ -31,6 +32,8 @@ pub struct Health {
     bells: Kept<Bell>,
     /// By model.
     lines: Kept<Line>,
+    /// By model.
+    tallies: Kept<Tally>,
     mirrored: Kept<Mirrored>,
     room: Arc<Room>,
 }
@@ -76,6 +79,20 @@ impl Health {
     /// Who waits for a model.
     pub(crate) fn line(&self, model: &str) -> Arc<Line> {
         self.lines.get(model)
+    }
+
+    /// What the options of a model have come to.
+    #[must_use]
+    pub fn tally(&self, model: &str) -> Arc<Tally> {
+        self.tallies.get(model)
+    }
+
+    /// All of them, with their models, in the order of names.
+    #[must_use]
+    pub fn tallies(&self) -> Vec<(Box<str>, Arc<Tally>)> {
+        let mut all = self.tallies.all();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
     }
 
     /// The sums of a model and a shadow of it, `provider/upstream-model`.

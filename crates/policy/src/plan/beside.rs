@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
@@ -11,7 +10,6 @@ use serde::{Deserialize, Deserializer};
 
 use super::Plan;
 use crate::config::At;
-use crate::health::Allowance;
 use crate::health::retry::MOST_ATTEMPTS;
 use crate::problem::{Place, Problem};
 use crate::units;
@@ -150,7 +148,7 @@ impl Beside {
             text => units::duration(text)
                 .map_err(|told| problem(place, told, "write `p95`, or a time such as 800ms"))
                 .ok()
-                .map(|after| Late::After(u64::try_from(after.as_millis()).unwrap_or(u64::MAX))),
+                .map(|after| Late::After(units::milliseconds(after))),
         };
         let percent = at_most.as_ref().map_or(HEDGED_PERCENT, |at| at.value);
         if let Some(at) = at_most.as_ref().filter(|at| !(1..=100).contains(&at.value)) {
@@ -161,18 +159,11 @@ impl Beside {
     }
 }
 
-/// How the attempts of a plan go side by side, with its allowance.
-pub(super) struct SideBySide {
-    pub(super) beside: Beside,
-    /// What hedges are taken from.
-    pub(super) hedges: Arc<Allowance>,
-}
-
 impl Plan {
     /// How its attempts go side by side, if they do.
     #[must_use]
     pub fn beside(&self) -> Option<Beside> {
-        self.beside.as_ref().map(|side| side.beside)
+        self.options.beside
     }
 
     /// How many targets are asked side by side where `target` is the first, and after how many
@@ -180,11 +171,10 @@ impl Plan {
     /// `target` is late. Counts a request that may be hedged.
     #[must_use]
     pub fn side_by_side(&self, target: usize) -> Option<(usize, u64)> {
-        let side = self.beside.as_ref().filter(|_| self.targets.len() > 1)?;
-        match side.beside {
+        match self.options.beside.filter(|_| self.targets.len() > 1)? {
             Beside::Race { width } => Some((width, 0)),
             Beside::Hedge { after, at_most } => {
-                side.hedges.earn(at_most);
+                self.hedges.earn(at_most);
                 let after_ms = match after {
                     Late::After(ms) => ms,
                     Late::P95 => self.targets.get(target)?.live.health.times.p95_ms()?,
@@ -195,12 +185,19 @@ impl Plan {
     }
 
     /// Whether another target may be asked beside the one under way, now that it is time: a race
-    /// always asks, hedges have a share of the requests.
+    /// always asks, hedges have a share of the requests. Counts one that is not for want of it.
     #[must_use]
     pub fn may_ask_beside(&self) -> bool {
-        self.beside.as_ref().is_some_and(|side| match side.beside {
-            Beside::Race { .. } => true,
-            Beside::Hedge { .. } => side.hedges.spend(),
-        })
+        match self.options.beside {
+            None => false,
+            Some(Beside::Race { .. }) => true,
+            Some(Beside::Hedge { .. }) => {
+                let may = self.hedges.spend();
+                if !may {
+                    self.tally.withheld.count();
+                }
+                may
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ use super::Plan;
 use super::config::{By, PlanConfig};
 use super::facts::Needs;
 use super::hash::{Hash64, mixed};
+use super::options::Options;
 use super::shape::{Kind, Leaf, NO_GROUP, Node, Shape};
 use crate::config::At;
 use crate::health::Health;
@@ -76,13 +77,14 @@ impl Draft {
         model: &str,
         mut route: impl FnMut(usize, &Spot) -> Option<Arc<Route>>,
         exchange: &Arc<Exchange>,
+        options: Options,
         health: &Health,
     ) -> Option<Plan> {
         let mut routes = self.spots.iter().enumerate().map(|(index, spot)| route(index, spot));
         let first = routes.next()??;
         let others = routes.collect::<Option<Vec<_>>>()?;
         let shape = Arc::clone(&self.shape);
-        Some(Plan::new(model, shape, (first, others), Arc::clone(exchange), health))
+        Some(Plan::new(model, shape, (first, others), Arc::clone(exchange), options, health))
     }
 
     /// Where its targets are.

@@ -171,8 +171,7 @@ impl Plan {
             Composed::Cascade { steps, .. } => steps.last()?,
             Composed::Panel { judge, .. } => &judge.plan,
         };
-        let mut plan = last.known_by(health);
-        plan.model = name.into();
+        let mut plan = last.named(name, health);
         plan.composed = Some(Arc::new(composed));
         Some(plan)
     }

@@ -45,11 +45,6 @@ impl Mirror {
         Self { target, share, mirrored, room: health.room() }
     }
 
-    /// The same, with what another registry knows of it.
-    pub(super) fn known_by(&self, model: &str, health: &Health) -> Self {
-        Self::new(model, Arc::clone(&self.target.route), self.share, health)
-    }
-
     /// Whether a request with these random bits is mirrored: always the same for the same bits.
     #[must_use]
     pub fn is_drawn(&self, random: u64) -> bool {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use policy::health::breaker::{IN_A_ROW, LONGEST_UNREACHED_MS, OPEN_MS};
-use policy::health::{Cause, Checked, Found, Health, HealthCheck, Lease, Live, Standing};
+use policy::health::{
+    Cause, CheckCounts, Checked, Found, Health, HealthCheck, Lease, Live, Standing,
+};
 
 use crate::given::{problems, provider, snapshot};
 
@@ -144,7 +146,14 @@ fn the_last_check_is_told() {
     assert_eq!(health.checked("p"), None);
     let checked = Checked { at_ms: 7, took_ms: 3, found: Found::Answer(403) };
     let _ = health.check("p", &how(), checked);
-    assert_eq!(health.checked("p"), Some(checked));
+    let counts = CheckCounts { refused: 1, ..CheckCounts::default() };
+    assert_eq!(health.checked("p"), Some((checked, counts)));
+    let found = [Found::Answer(200), Found::Answer(404), Found::Answer(503), Found::NoAnswer];
+    for found in found.into_iter().chain([Found::Unreached; 4]) {
+        let _ = check(&health, 1_000, found);
+    }
+    let counts = CheckCounts { ok: 2, refused: 1, failing: 1, no_answer: 1, unreached: 4 };
+    assert_eq!(health.checked("p").map(|(_, counts)| counts), Some(counts));
     assert_eq!(health.checked("pp"), None);
 }
 

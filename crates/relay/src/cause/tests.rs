@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use http::{HeaderName, HeaderValue};
 use policy::{Environment, Snapshot};
 use proptest::prelude::*;
+use wire::reply::error_text;
 
 use super::*;
 use crate::ports::UploadFault;
@@ -34,8 +35,18 @@ fn headers(named: &[(&str, &str)]) -> HeaderMap {
     named.iter().map(pair).collect()
 }
 
+/// What a body makes of it.
+fn cause(status: StatusCode, body: &[u8], provider: &Provider) -> Option<Cause> {
+    of_reply(status, &error_text(body), provider)
+}
+
+fn wait_of(headers: &HeaderMap, body: &[u8], unix_ms: u64) -> Option<Duration> {
+    let value = serde_json::from_slice(body).unwrap_or_default();
+    wait(headers, &value, &error_text(body), unix_ms)
+}
+
 fn waits(named: &[(&str, &str)], body: &str) -> Option<u64> {
-    let wait = wait(&headers(named), body.as_bytes(), NOW);
+    let wait = wait_of(&headers(named), body.as_bytes(), NOW);
     wait.map(|wait| u64::try_from(wait.as_millis()).unwrap())
 }
 
@@ -125,17 +136,17 @@ const REPLIES: &[(&str, u16, &str, Cause)] = &[
 
 #[test]
 fn error_replies_have_the_cause_that_their_provider_means() {
-    for (profile, status, body, cause) in REPLIES {
+    for (profile, status, body, meant) in REPLIES {
         let status = StatusCode::from_u16(*status).unwrap();
-        let told = of_reply(status, body.as_bytes(), &provider(profile));
-        assert_eq!(told, Some(*cause), "{profile} {status} {body}");
+        let told = cause(status, body.as_bytes(), &provider(profile));
+        assert_eq!(told, Some(*meant), "{profile} {status} {body}");
     }
 }
 
 #[test]
 fn a_reply_that_is_no_error_has_no_cause() {
     let lab = provider("openai-compatible");
-    assert_eq!(of_reply(StatusCode::FOUND, b"", &lab), None);
+    assert_eq!(cause(StatusCode::FOUND, b"", &lab), None);
     let setback = |status| Setback::of_reply(status, &HeaderMap::new(), b"", &lab, NOW);
     assert_eq!(setback(StatusCode::NOT_MODIFIED), None);
     let throttled = Setback { cause: Cause::Throttled, wait: None };
@@ -258,7 +269,7 @@ proptest! {
             }});
             for body in [body.clone(), said.to_string().into_bytes()] {
                 for headers in [&headers, &HeaderMap::new()] {
-                    let told = wait(headers, &body, now).unwrap_or_default();
+                    let told = wait_of(headers, &body, now).unwrap_or_default();
                     prop_assert!(told <= Duration::from_secs(300), "{told:?}");
                 }
             }
@@ -271,7 +282,7 @@ proptest! {
         body in proptest::collection::vec(any::<u8>(), 0..300),
     ) {
         let status = StatusCode::from_u16(status).unwrap();
-        prop_assert!(of_reply(status, &body, &provider("openai-compatible")).is_some());
+        prop_assert!(cause(status, &body, &provider("openai-compatible")).is_some());
     }
 
     #[test]

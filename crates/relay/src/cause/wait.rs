@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use policy::health::LONGEST_WAIT_MS;
 use serde_json::Value;
-use wire::reply::error_text;
+use wire::reply::ErrorText;
 
 /// Characters of a value that is read as a time; the longest date has some 40.
 const VALUE_READ: usize = 64;
@@ -26,12 +26,17 @@ const UNIX_MS: f64 = 1e12;
 
 /// How long the provider asks to be left alone, if it does; `unix_ms` is now. What says it most
 /// precisely counts: a header for that very purpose, then limits that are used up, then the body.
-pub(super) fn wait(headers: &HeaderMap, body: &[u8], unix_ms: u64) -> Option<Duration> {
+pub(super) fn wait(
+    headers: &HeaderMap,
+    body: &Value,
+    text: &ErrorText,
+    unix_ms: u64,
+) -> Option<Duration> {
     let ms = after_ms(headers)
         .or_else(|| after(headers, unix_ms))
         .or_else(|| reset(headers, unix_ms))
         .or_else(|| retry_info(body))
-        .or_else(|| sentence(body))?;
+        .or_else(|| sentence(text.message.as_deref()?))?;
     Some(Duration::from_millis(ms.min(LONGEST_WAIT_MS)))
 }
 
@@ -65,9 +70,8 @@ fn reset(headers: &HeaderMap, unix_ms: u64) -> Option<u64> {
 
 /// Google's `RetryInfo` among the details of an error (cloud.google.com/apis/design/errors,
 /// 2026-11).
-fn retry_info(body: &[u8]) -> Option<u64> {
-    let value: Value = serde_json::from_slice(body).ok()?;
-    let details = value.pointer("/error/details").or_else(|| value.pointer("/0/error/details"))?;
+fn retry_info(body: &Value) -> Option<u64> {
+    let details = body.pointer("/error/details").or_else(|| body.pointer("/0/error/details"))?;
     let mut details = details.as_array()?.iter().take(MOST_DETAILS);
     details.find_map(|detail| {
         let kind = detail.get("@type")?.as_str()?;
@@ -78,8 +82,7 @@ fn retry_info(body: &[u8]) -> Option<u64> {
 
 /// "Please try again in 6m0s." (OpenAI, Groq), "Please retry in 12.3s." (Gemini), "retry after 26
 /// seconds" (Azure).
-fn sentence(body: &[u8]) -> Option<u64> {
-    let message = error_text(body).message?;
+fn sentence(message: &str) -> Option<u64> {
     let message: String = message.chars().take(MESSAGE_READ).collect::<String>().to_lowercase();
     ["try again in ", "retry in ", "retry after "].iter().find_map(|lead| {
         let at = message.find(lead)? + lead.len();

@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::request::Parts;
-use policy::health::{Cause, Next};
+use policy::health::{Cause, Next, Tally, Tick};
 use policy::plan::Failed;
 
 use super::said::{Said, is_resumable};
@@ -71,8 +71,14 @@ impl<U: Upstream> Request<U> {
             .await
         };
         let next = match next {
-            Some(Some(tap)) => Ok(tap),
-            Some(None) => Err(self.given_up(Outcome::Refused, None)),
+            Some(Some(tap)) => {
+                self.count(|tally| &tally.resumed);
+                Ok(tap)
+            }
+            Some(None) => {
+                self.count(|tally| &tally.given_up);
+                Err(self.given_up(Outcome::Refused, None))
+            }
             None => {
                 let fault = Fault::new(Code::ShuttingDown, "Magpie is stopping.");
                 Err(self.given_up(Outcome::Shed, Some(&fault)))
@@ -80,6 +86,10 @@ impl<U: Upstream> Request<U> {
         };
         let said = self.course.take_said();
         Gone { sequel: self, said, next }
+    }
+
+    fn count(&self, which: impl Fn(&Tally) -> &Tick) {
+        self.course.tally().map(which).into_iter().for_each(Tick::count);
     }
 
     /// Closes the record: what is told of it is what became of the last attempt.
@@ -138,6 +148,10 @@ impl<U: Upstream> Request<U> {
 impl<U: Upstream> Sequel<U::Body> for Request<U> {
     fn is_possible(&self) -> bool {
         is_resumable(&self.body)
+    }
+
+    fn give_up(&self) {
+        self.count(|tally| &tally.given_up);
     }
 
     fn begin(
