@@ -145,7 +145,7 @@ impl<U: Upstream> Relay<U> {
                     return Some(Err(failed()));
                 };
                 if !context.may_have(&head, wanted, incoming) {
-                    context.settlement.release();
+                    context.settlement.uncount();
                     return None;
                 }
                 Some(Ok(context.joined(reader, &head, wanted.is_own())))

@@ -165,7 +165,8 @@ impl Plan {
         self.composed.as_ref()
     }
 
-    /// The plan of a composed model. Whoever looks for its targets sees those of the last one.
+    /// The plan of a composed model. Whoever looks for its targets sees those of the last one, but not
+    /// its shadow.
     pub(crate) fn composed_of(name: &str, composed: Composed, health: &Health) -> Option<Self> {
         let last = match &composed {
             Composed::Cascade { steps, .. } => steps.last()?,
@@ -173,6 +174,7 @@ impl Plan {
         };
         let mut plan = last.known_by(health);
         plan.model = name.into();
+        plan.mirror = None;
         plan.composed = Some(Arc::new(composed));
         Some(plan)
     }
