@@ -32,7 +32,7 @@ use crate::prepare::Wish;
 use crate::reading::{Reading, lost};
 use crate::record::Outcome;
 use crate::reply::ReplyBody;
-use crate::respond::{OVERHEAD, stamp_route};
+use crate::respond::{OVERHEAD, stamp_attempts};
 use crate::serve::{Answer, Context, Relay, refused};
 
 mod lead;
@@ -276,8 +276,9 @@ impl Context {
         let mut response = response(reader, head, self);
         let headers = response.headers_mut();
         headers.remove(OVERHEAD);
-        if let Some(route) = &head.route {
-            stamp_route(headers, route, 0);
+        // Where the answer begins is told as it was to the first.
+        if head.route.is_some() {
+            stamp_attempts(headers, 0);
         }
         match is_own {
             true => headers.insert(REPLAYED, HeaderValue::from_static("true")),

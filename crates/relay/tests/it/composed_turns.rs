@@ -4,7 +4,7 @@ use relay::{Outcome, Record};
 
 use crate::resumed::{ASK as ASK_HALF, RESUMING, dying, put_together, rest, text};
 use crate::scripted::Reply;
-use crate::world::{ASK, World, chat, keyed};
+use crate::world::{ASK, World, chat, keyed, local, with_header};
 
 const ADA: &str = "mk-of-ada-0123456789";
 
@@ -108,4 +108,24 @@ async fn an_answer_that_breaks_off_is_gone_on_with_as_its_model_says() {
         assert_eq!(*last, (3, Outcome::Complete, true), "{chat}");
         assert_eq!(world.upstream.fates.open.get(), 0);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_gone_on_with_is_told_again_as_it_was() {
+    local(async {
+        let chat = "chat: { panel: [one/x, inner], judge: one/x }\n  inner:";
+        let world = World::of(&RESUMING.replace("chat:", chat), [down(), dying(10)]);
+        let whole = text();
+        world.upstream.answer(move |seen| Reply::stream().data(rest(seen, &whole).concat()));
+        let ask =
+            || world.ask(with_header(crate::world::chat(ASK_HALF), "idempotency-key", "once"));
+        let (first, again) = (ask().await, ask().await);
+        assert_eq!(again.header("idempotent-replayed"), Some("true"));
+        assert_eq!(again.header("x-magpie-attempts"), Some("0"));
+        for name in ["x-magpie-target", "x-magpie-provider"] {
+            assert_eq!(first.header(name), again.header(name), "{name}");
+        }
+        assert_eq!(first.bytes().await, again.bytes().await);
+    })
+    .await;
 }
