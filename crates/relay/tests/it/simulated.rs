@@ -73,7 +73,7 @@ fn whatever_providers_and_clients_do_every_request_is_settled_once_and_nothing_i
 }
 
 fn seeds() -> RangeInclusive<u64> {
-    let Ok(text) = std::env::var("MAGPIE_SEEDS") else { return 0..=79 };
+    let Ok(text) = std::env::var("MAGPIE_SEEDS") else { return 0..=119 };
     let (from, to) = text.split_once('-').unwrap_or((&text, &text));
     from.parse().unwrap()..=to.parse().unwrap()
 }
