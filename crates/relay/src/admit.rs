@@ -19,9 +19,11 @@ use crate::fault::{Code, Fault, Limited};
 use crate::identify::Caller;
 use crate::record::unix_ms;
 
+mod counted;
 mod joined;
 mod told;
 
+pub(crate) use counted::Counted;
 pub(crate) use joined::admit_joined;
 use told::{exhausted_budget, over_limit, unpriced_model};
 pub(crate) use told::{retry_after, stamp};
@@ -71,6 +73,8 @@ pub(crate) struct Used {
 /// What a request holds while it runs. Only [`admit`] makes one.
 pub(crate) struct Admission {
     taken: Vec<(Arc<Counter>, u64)>,
+    /// What counts the request as such, until it is [taken over](Counted::add).
+    of_request: Vec<(Arc<Counter>, u64)>,
     reserved: Vec<Reserved>,
     exchange: Option<Arc<Exchange>>,
     /// When it was made.
@@ -94,8 +98,8 @@ struct Want<'r> {
     route: &'r Route,
     bound: &'r Bound,
     exchange: &'r Arc<Exchange>,
-    /// For an attempt beside another one of the same request, which is counted already.
-    is_beside: bool,
+    /// What the request is counted by already.
+    counted: Option<&'r Counted>,
 }
 
 impl Want<'_> {
@@ -139,8 +143,8 @@ pub struct Alert {
     pub percent: u8,
 }
 
-/// Takes every limit and reserves in every budget that the request counts for, or none of them. An
-/// attempt `is_beside` another one of the same request is no request more, but to its provider.
+/// Takes every limit and reserves in every budget that the request counts for, or none of them. Where
+/// it is `counted` already, another attempt is no request more, but to its provider.
 pub(crate) fn admit(
     caller: &Caller,
     model: &str,
@@ -148,11 +152,10 @@ pub(crate) fn admit(
     bound: &Bound,
     snapshot: &Snapshot,
     now: Moment,
-    is_beside: bool,
+    counted: Option<&Counted>,
 ) -> Result<Admission, Refusal> {
-    let want = Want { caller, route, bound, exchange: &snapshot.exchange, is_beside };
-    let mut admission =
-        Admission { at: now, taken: Vec::new(), reserved: Vec::new(), exchange: None };
+    let want = Want { caller, route, bound, exchange: &snapshot.exchange, counted };
+    let mut admission = Admission::at(now);
     for level in caller.chain().levels() {
         admission.add(&level.holder, &level.terms, &want)?;
     }
@@ -203,14 +206,19 @@ pub(crate) fn knock(
 }
 
 impl Admission {
+    /// One that holds nothing yet.
+    fn at(now: Moment) -> Self {
+        let (taken, of_request, reserved) = (Vec::new(), Vec::new(), Vec::new());
+        Self { taken, of_request, reserved, exchange: None, at: now }
+    }
+
     /// Takes and reserves what one holder wants counted.
     fn add(&mut self, holder: &Arc<Holder>, terms: &Terms, want: &Want<'_>) -> Result<(), Refusal> {
         let whose = || match holder.kind {
             Kind::Rule => holder.name.to_string(),
             kind => format!("{} `{}`", kind.word(), holder.name),
         };
-        let is_counted = want.is_beside && holder.kind != Kind::Provider;
-        self.take(holder.kind, terms, want.bound, is_counted, whose).map_err(Refusal::Fault)?;
+        self.take(holder.kind, terms, want, whose).map_err(Refusal::Fault)?;
         if terms.accounts.is_empty() {
             return Ok(());
         }
@@ -222,13 +230,14 @@ impl Admission {
         &mut self,
         kind: Kind,
         terms: &Terms,
-        bound: &Bound,
-        is_counted: bool,
+        want: &Want<'_>,
         whose: impl Fn() -> String,
     ) -> Result<(), Fault> {
+        let bound = want.bound;
         for counter in &terms.counters {
             let limit = counter.limit();
-            if is_counted && matches!(limit.meter, Meter::Requests | Meter::Concurrency) {
+            let is_of_request = Counted::is_counted_by(kind, limit.meter);
+            if is_of_request && want.counted.is_some_and(|counted| counted.has(counter)) {
                 continue;
             }
             let wanted = match limit.meter {
@@ -241,6 +250,7 @@ impl Admission {
             // that its settling leaves is waited off by the next.
             let wanted = wanted.min(limit.capacity().max(1));
             match counter.take(wanted, self.at.ns) {
+                Ok(()) if is_of_request => self.of_request.push((Arc::clone(counter), wanted)),
                 Ok(()) => self.taken.push((Arc::clone(counter), wanted)),
                 Err(wait) => return Err(over_limit(counter, wait, self.at, kind, &whose())),
             }
@@ -312,21 +322,14 @@ impl Admission {
         self.taken.is_empty() && self.reserved.is_empty()
     }
 
+    /// Whether it is the first to count the request somewhere.
+    pub(crate) fn counts(&self) -> bool {
+        !self.of_request.is_empty()
+    }
+
     /// Settles with what was used. Returns the alerts that were crossed by it.
     pub(crate) fn settle(mut self, used: &Used, after: Duration) -> Vec<Alert> {
         self.finish(used, after)
-    }
-
-    /// Settles an attempt that failed, with what was used. That there was a request stays counted:
-    /// once, however often it is tried. Returns the alerts that were crossed by it.
-    pub(crate) fn settle_attempt(&mut self, used: &Used, after: Duration) -> Vec<Alert> {
-        let is_request =
-            |(counter, _): &(Arc<Counter>, u64)| counter.limit().meter == Meter::Requests;
-        let (requests, others) = std::mem::take(&mut self.taken).into_iter().partition(is_request);
-        self.taken = others;
-        let alerts = self.finish(used, after);
-        self.taken = requests;
-        alerts
     }
 
     /// Settles `after` this long.
@@ -361,7 +364,7 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         // Not settled: the request went no further, and counts for nothing.
-        for (counter, taken) in self.taken.drain(..) {
+        for (counter, taken) in self.taken.drain(..).chain(self.of_request.drain(..)) {
             counter.settle(taken, 0, self.at.ns);
         }
         self.finish(&Used::default(), Duration::ZERO);

@@ -28,30 +28,44 @@ use crate::record::Outcome;
 use crate::reply::ReplyBody;
 use crate::respond::stamp_attempts;
 use crate::serve::{Answer, Context, Relay, refused};
+use judge::Merged;
 
 /// Bytes of an answer that is held back to be judged.
 const MOST: usize = 4 << 20;
 
+/// A budget is used up, and wants this model asked in place of the composed one.
+pub(crate) struct Turned(pub(crate) Arc<str>);
+
 impl<U: Upstream> Relay<U> {
-    /// Answers for a composed model.
+    /// Answers for a composed model, or says which one is to answer in its place, if it `may_turn` to
+    /// another one.
     pub(crate) async fn compose(
         &self,
         incoming: Incoming<'_>,
         composed: &Composed,
+        may_turn: bool,
         context: &mut Context,
-    ) -> Answer<U::Body> {
-        match composed {
+    ) -> Result<Answer<U::Body>, Turned> {
+        let composed = match composed {
             Composed::Cascade { steps, escalate, judge } => {
                 self.cascade(incoming, steps, escalate, judge.as_ref(), context).await
             }
             Composed::Panel { members, judge, by } => {
                 self.panel(incoming, members, judge, *by, context).await
             }
-        }
+        };
+        composed.or_else(|mut left| match left.turned.take().filter(|_| may_turn) {
+            Some(model) => {
+                left.retire();
+                Err(Turned(model))
+            }
+            None => Ok(left.give(context)),
+        })
     }
 
     /// Asks one after the other, until an answer is good enough. The last is given as it comes; if
-    /// it fails, an answer that was not good enough is better than none.
+    /// it fails, an answer that was not good enough is better than none. Without any, what is left of
+    /// the last.
     async fn cascade(
         &self,
         incoming: Incoming<'_>,
@@ -59,44 +73,47 @@ impl<U: Upstream> Relay<U> {
         escalate: &Escalate,
         judge: Option<&Judge>,
         context: &mut Context,
-    ) -> Answer<U::Body> {
-        let Some((last, early)) = steps.split_last() else { return Err(refused(nothing())) };
+    ) -> Result<Answer<U::Body>, Left<U::Body>> {
+        let Some((last, early)) = steps.split_last() else { return Ok(Err(refused(nothing()))) };
         let wants_json = judge::wants_json(incoming.body);
         let mut poor: Option<Collected> = None;
         for (index, step) in early.iter().enumerate() {
             match self.collected(incoming, step, context.member(index)).await {
-                Err(left) if left.is_refusal() => return left.give(context),
+                Err(left) if left.is_refusal() => return Err(left),
                 Err(left) => left.retire(),
                 Ok(answer) => {
                     let is_good = escalate.reason(&answer.answered(wants_json)).is_none()
                         && self.passes(incoming, judge, &answer, context).await;
                     retire(poor.take());
                     if is_good {
-                        return Ok(answer.give(context));
+                        return Ok(Ok(answer.give(context)));
                     }
                     poor = Some(answer);
                 }
             }
         }
         let mut branch = context.member(early.len());
-        match self.answering(incoming, &mut Course::through(last), &mut branch).await {
+        let mut course = Course::through(last);
+        match self.answering(incoming, &mut course, &mut branch).await {
             Ok(answering) => {
                 retire(poor);
                 context.give_way(branch);
-                Ok(answering.commit(context))
+                let response = answering.commit(context);
+                Ok(Ok(self.resumable(response, incoming, course, context)))
             }
             Err(unserved) => match poor {
                 Some(poor) => {
                     branch.settlement.retire();
-                    Ok(poor.give(context))
+                    Ok(Ok(poor.give(context)))
                 }
-                None => Left { answer: unserved.into_answer(), context: branch }.give(context),
+                None => Err(Left::of(unserved, course, branch)),
             },
         }
     }
 
     /// Asks all at once, and has one answer made of theirs. An answer that calls tools, and one that
-    /// is alone, needs no judge; if the judge fails, it is the first in the order of the file.
+    /// is alone, needs no judge; if the judge fails, it is the first in the order of the file. Without
+    /// any, what is left of the first.
     async fn panel(
         &self,
         incoming: Incoming<'_>,
@@ -104,7 +121,7 @@ impl<U: Upstream> Relay<U> {
         judge: &Judge,
         by: JudgeBy,
         context: &mut Context,
-    ) -> Answer<U::Body> {
+    ) -> Result<Answer<U::Body>, Left<U::Body>> {
         let asked = members.iter().enumerate().map(|(index, plan)| {
             let context = context.member(index);
             Box::pin(self.collected(incoming, plan, context))
@@ -121,7 +138,10 @@ impl<U: Upstream> Relay<U> {
         if good.is_empty() {
             let first = (!bad.is_empty()).then(|| bad.remove(0));
             bad.into_iter().for_each(Left::retire);
-            return first.map_or_else(|| Err(refused(nothing())), |first| first.give(context));
+            return match first {
+                Some(first) => Err(first),
+                None => Ok(Err(refused(nothing()))),
+            };
         }
         bad.into_iter().for_each(Left::retire);
         let calls = good.iter().position(|answer| answer.heard.calls);
@@ -132,17 +152,19 @@ impl<U: Upstream> Relay<U> {
                 self.chosen(incoming, judge, &good, context).await.unwrap_or(0)
             }
             (None, JudgeBy::Merge) => match self.merged(incoming, judge, &good, context).await {
-                Some((answering, branch)) => {
+                Some(Merged { answering, body, course, context: branch }) => {
                     good.into_iter().for_each(Collected::retire);
                     context.give_way(branch);
-                    return Ok(answering.commit(context));
+                    let (response, incoming) =
+                        (answering.commit(context), Incoming { body: &body, ..incoming });
+                    return Ok(Ok(self.resumable(response, incoming, course, context)));
                 }
                 None => 0,
             },
         };
         let chosen = good.swap_remove(chosen);
         good.into_iter().for_each(Collected::retire);
-        Ok(chosen.give(context))
+        Ok(Ok(chosen.give(context)))
     }
 
     /// Asks one model, and collects its answer.
@@ -155,15 +177,16 @@ impl<U: Upstream> Relay<U> {
         let mut course = Course::through(plan);
         let response = match self.answering(incoming, &mut course, &mut context).await {
             Ok(answering) => answering.commit(&mut context),
-            Err(unserved) => return Err(Left { answer: unserved.into_answer(), context }),
+            Err(unserved) => return Err(Left::of(unserved, course, context)),
         };
+        let response = self.resumable(response, incoming, course, &mut context);
         let (head, mut body) = response.into_parts();
         let read = read(&mut body).await;
         if let Some(settlement) = body.into_settlement() {
             context.settlement = settlement;
         }
         let Some(bytes) = read else {
-            return Err(Left { answer: Err(refused(too_large())), context });
+            return Err(Left { answer: Err(refused(too_large())), turned: None, context });
         };
         match context.settlement.ended() {
             Some(Outcome::Complete) => {
@@ -172,7 +195,7 @@ impl<U: Upstream> Relay<U> {
             }
             _ => {
                 let answer = Ok(Response::from_parts(head, ReplyBody::whole(bytes)));
-                Err(Left { answer, context })
+                Err(Left { answer, turned: None, context })
             }
         }
     }
@@ -251,10 +274,16 @@ fn retire(answer: Option<Collected>) {
 /// What is left of a model that did not answer.
 struct Left<B> {
     answer: Answer<B>,
+    /// The model that a budget names which is used up.
+    turned: Option<Arc<str>>,
     context: Context,
 }
 
 impl<B> Left<B> {
+    fn of(unserved: Unserved<B>, mut course: Course, context: Context) -> Self {
+        Self { answer: unserved.into_answer(), turned: course.turned(), context }
+    }
+
     /// Whether the request was refused before any provider was asked for any model of it.
     fn is_refusal(&self) -> bool {
         self.context.settlement.attempts() == 0

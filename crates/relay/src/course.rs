@@ -38,6 +38,8 @@ pub(crate) struct Course {
     rounds: u32,
     /// What each target said that was asked, in words.
     tried: Vec<String>,
+    /// The model that an exhausted budget names, where it is for others to ask it.
+    turned: Option<Arc<str>>,
     /// Its place among those who wait for room, once it waits.
     place: Option<Place>,
     /// Whether it was refused for nothing but want of room.
@@ -67,6 +69,16 @@ impl Course {
     /// Through a plan that a composed model names, or that of a request without a model.
     pub(crate) fn through(plan: &Arc<Plan>) -> Self {
         Self { given: Some(Arc::clone(plan)), ..Self::default() }
+    }
+
+    /// Through the plan of a model that is asked in place of another one.
+    pub(crate) fn instead(model: Arc<str>) -> Self {
+        Self { instead: Some(model), ..Self::default() }
+    }
+
+    /// The model that an exhausted budget names, where a composed model names this one.
+    pub(crate) fn turned(&mut self) -> Option<Arc<str>> {
+        self.turned.take()
     }
 
     /// Whether there may be another target than the one that is asked now.
@@ -125,7 +137,7 @@ impl Course {
     }
 
     /// Whether an exhausted budget may still name another model.
-    fn may_turn(&self) -> bool {
+    pub(crate) fn may_turn(&self) -> bool {
         self.instead.is_none() && self.given.is_none() && self.said().is_none()
     }
 
@@ -280,7 +292,10 @@ impl Context {
                     way.picker.set_aside();
                     refused = Some(fault);
                 }
-                Err(Refusal::Downgrade(_, fault)) if !course.may_turn() => return Err(fault),
+                Err(Refusal::Downgrade(model, fault)) if !course.may_turn() => {
+                    course.turned = Some(model);
+                    return Err(fault);
+                }
                 Err(Refusal::Downgrade(model, _)) => {
                     let tried = std::mem::take(&mut course.tried);
                     *course = Course { instead: Some(model), tried, ..Course::default() };

@@ -12,6 +12,7 @@ use http_body::Body;
 use policy::plan::Composed;
 
 use crate::begin::{Answering, Incoming, Unanswered};
+use crate::compose::Turned;
 use crate::course::{Course, Step};
 use crate::intake::{self, Endpoint};
 use crate::ports::{BoxError, Upstream};
@@ -56,14 +57,19 @@ impl<U: Upstream> Relay<U> {
         mut course: Course,
         context: &mut Context,
     ) -> Answer<U::Body> {
-        match self.answering(incoming, &mut course, context).await {
-            Ok(answering) => {
-                let response = answering.commit(context);
-                Ok(self.resumable(response, incoming, course, context))
-            }
-            Err(Unserved::Answer(answer)) => answer,
-            Err(Unserved::Composed(composed)) => {
-                Box::pin(self.compose(incoming, &composed, context)).await
+        loop {
+            let composed = match self.answering(incoming, &mut course, context).await {
+                Ok(answering) => {
+                    let response = answering.commit(context);
+                    return Ok(self.resumable(response, incoming, course, context));
+                }
+                Err(Unserved::Answer(answer)) => return answer,
+                Err(Unserved::Composed(composed)) => composed,
+            };
+            let may_turn = course.may_turn();
+            match Box::pin(self.compose(incoming, &composed, may_turn, context)).await {
+                Ok(answer) => return answer,
+                Err(Turned(model)) => course = Course::instead(model),
             }
         }
     }

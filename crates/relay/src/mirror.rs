@@ -277,6 +277,11 @@ impl<U: Upstream> Shadow<U> {
             .await
         };
         let unanswered = match begun {
+            // Nobody is asked any more.
+            None if context.settlement.attempts() == 0 => {
+                context.settlement.retire();
+                return None;
+            }
             None => {
                 context.settlement.close(Outcome::Shed);
                 return Some(heard);
@@ -306,7 +311,7 @@ impl<U: Upstream> Shadow<U> {
         let ask = wish.ask(route, &self.snapshot, strict).ok()?;
         let nobody = Caller::default();
         let admission =
-            admit(&nobody, model, route, &ask.bound, &self.snapshot, self.now, false).ok()?;
+            admit(&nobody, model, route, &ask.bound, &self.snapshot, self.now, None).ok()?;
         Some((ask, admission))
     }
 

@@ -307,8 +307,12 @@ impl Context {
             self.later = self.start.elapsed();
         }
         let now = self.now.plus(self.later);
-        let (snapshot, is_beside) = (&self.snapshot, self.settlement.is_beside());
-        let admission = admit(&self.caller, model, route, bound, snapshot, now, is_beside)?;
+        let counted = self.settlement.counted();
+        let admission = {
+            let counted = counted.as_ref().map(|counted| counted.borrow());
+            let (snapshot, counted) = (&self.snapshot, counted.as_deref());
+            admit(&self.caller, model, route, bound, snapshot, now, counted)?
+        };
         self.settlement.hold(admission.since(self.now));
         Ok(())
     }

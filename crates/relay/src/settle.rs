@@ -4,7 +4,7 @@
 //! the end says so with [`Settlement::close`]; if nobody did when it is dropped, the client has
 //! gone away.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,7 +17,7 @@ use policy::scope::Operation;
 use policy::units::milliseconds;
 use tokio::time::Instant;
 
-use crate::admit::{Admission, Bound, Used};
+use crate::admit::{Admission, Bound, Counted, Used};
 use crate::cause;
 use crate::fault::Code;
 use crate::ports::{Lasting, Recorder, Unrecorded};
@@ -30,6 +30,8 @@ pub struct Settlement {
     /// The attempt that failed last, as long as it is not known whether another one follows.
     failed: Option<Box<Record>>,
     admission: Option<Box<Admission>>,
+    /// What counts the request, with all of its attempts that are under way.
+    counted: Option<Rc<RefCell<Counted>>>,
     /// The attempt under way, as its target's health sees it.
     lease: Option<Lease>,
     /// What to ring once lease and admission are given back.
@@ -64,6 +66,7 @@ impl Settlement {
             open: Some(Box::new(record)),
             failed: None,
             admission: None,
+            counted: None,
             lease: None,
             bell: None,
             recorded: false,
@@ -81,6 +84,7 @@ impl Settlement {
     /// yet. What becomes of it is recorded as one of the request's attempts, unless it
     /// [takes the place](Self::give_way) of this one.
     pub(crate) fn branch(&mut self) -> Self {
+        let counted = Rc::clone(self.counted.get_or_insert_default());
         let attempts = self.attempts();
         let made = self.made.get_or_insert_with(|| Rc::new(Cell::new(attempts)));
         let beside = |record: &Record| Box::new(Record { is_last: false, ..record.afresh() });
@@ -88,6 +92,7 @@ impl Settlement {
             open: self.open.as_deref().map(beside),
             failed: None,
             admission: None,
+            counted: Some(counted),
             lease: None,
             bell: None,
             recorded: false,
@@ -171,6 +176,7 @@ impl Settlement {
             open: self.open.take(),
             failed: self.failed.take(),
             admission: self.admission.take(),
+            counted: self.counted.take(),
             lease: self.lease.take(),
             bell: self.bell.take(),
             recorded: false,
@@ -222,8 +228,22 @@ impl Settlement {
         self.admission = None;
     }
 
+    /// The same, where the request counts for nothing so far.
+    pub(crate) fn uncount(&mut self) {
+        self.release();
+        self.counted = None;
+    }
+
+    /// What counts the request already.
+    pub(crate) fn counted(&self) -> Option<Rc<RefCell<Counted>>> {
+        self.counted.clone()
+    }
+
     /// Keeps what the attempt was admitted with, to its end.
-    pub(crate) fn hold(&mut self, admission: Admission) {
+    pub(crate) fn hold(&mut self, mut admission: Admission) {
+        if admission.counts() {
+            self.counted.get_or_insert_default().borrow_mut().add(&mut admission);
+        }
         self.admission = (!admission.is_empty()).then(|| Box::new(admission));
     }
 
@@ -284,8 +304,8 @@ impl Settlement {
         failed.status = failure.status;
         failed.total = self.start.elapsed();
         let used = failed.account();
-        if let Some(admission) = &mut self.admission {
-            failed.alerts = admission.settle_attempt(&used, failed.total);
+        if let Some(admission) = self.admission.take() {
+            failed.alerts = admission.settle(&used, failed.total);
         }
         self.failed = Some(failed);
         record.asked = false;
@@ -356,6 +376,9 @@ impl Settlement {
         }
         if let Some(admission) = self.admission.take() {
             record.alerts.extend(admission.settle(&used, record.total));
+        }
+        if let Some(counted) = self.counted.take() {
+            counted.borrow_mut().stays();
         }
         self.ring();
         self.put(record);

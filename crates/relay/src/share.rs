@@ -32,7 +32,7 @@ use crate::prepare::Wish;
 use crate::reading::{Reading, lost};
 use crate::record::Outcome;
 use crate::reply::ReplyBody;
-use crate::respond::{OVERHEAD, stamp_route};
+use crate::respond::{OVERHEAD, stamp_attempts};
 use crate::serve::{Answer, Context, Relay, refused};
 
 mod lead;
@@ -145,7 +145,7 @@ impl<U: Upstream> Relay<U> {
                     return Some(Err(failed()));
                 };
                 if !context.may_have(&head, wanted, incoming) {
-                    context.settlement.release();
+                    context.settlement.uncount();
                     return None;
                 }
                 Some(Ok(context.joined(reader, &head, wanted)))
@@ -281,8 +281,9 @@ impl Context {
         let mut response = response(reader, head, self);
         let headers = response.headers_mut();
         headers.remove(OVERHEAD);
-        if let Some(route) = &head.route {
-            stamp_route(headers, route, 0);
+        // Where the answer begins is told as it was to the first.
+        if head.route.is_some() {
+            stamp_attempts(headers, 0);
         }
         let tally = wanted.plan.tally();
         let (name, value, count) = match wanted.is_own() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Builder, callers};
 use crate::config::{At, Config, JudgeConfig, ModelConfig};
 use crate::directory::{Holder, Kind};
-use crate::plan::{Composed, Escalate, Judge, MOST_MEMBERS, MOST_STEPS, Plan, PlanConfig};
+use crate::plan::{Composed, Escalate, Judge, MOST_MEMBERS, MOST_STEPS, Plan, PlanConfig, Resume};
 use crate::problem::{Place, Problem};
 use crate::snapshot::Snapshot;
 
@@ -45,6 +45,16 @@ impl Builder<'_> {
         if has_more || model.plan != PlanConfig::default() {
             let hint = "leave `target` and the like to the models it names";
             self.problem(*place, "a composed model has no targets of its own", hint);
+        }
+        let waits = model.queue.as_ref().map(|queue| queue.place);
+        let resumes = (model.resume.value != Resume::Off).then_some(model.resume.place);
+        let has_clocks = model.timeouts.value != ::providers::Timeouts::default();
+        let timed = has_clocks.then_some(model.timeouts.place);
+        for (word, at) in [("queue", waits), ("resume", resumes), ("timeouts", timed)] {
+            if let Some(at) = at {
+                let message = format!("`{word}` means nothing in a composed model");
+                self.problem(at.max(*place), message, "put it into the models it names");
+            }
         }
         if model.edits.value != ::providers::Edits::default() {
             let hint = "put them into the models it names";

@@ -18,11 +18,12 @@ pub const UNREACHED_IN_A_ROW: u32 = 3;
 pub const WINDOW_MS: u64 = 1_500;
 /// Attempts below which the share of failures says nothing.
 pub const LEAST_VOLUME: u64 = 10;
-/// Percent of failures from which it opens, if that many are more than chance.
-pub const FAILED_PERCENT: u64 = 30;
-/// Two standard deviations of that share, in percent of one attempt: of ten attempts six have to
-/// fail, of a hundred forty.
-const CHANCE_PERCENT: u64 = 92;
+/// Percent of failures from which it opens, if that many are more than chance: as many as the retry
+/// budget pays for. One that is left alone less easily would use it up, in front of others that serve.
+pub const FAILED_PERCENT: u64 = 20;
+/// Two standard deviations of that share, in percent of one attempt: of ten attempts five have to
+/// fail, of a hundred 28.
+const CHANCE_PERCENT: u64 = 80;
 /// How long it stays open the first time, in milliseconds; each relapse doubles it.
 pub const OPEN_MS: u64 = 5_000;
 /// The longest that it stays open, in milliseconds.

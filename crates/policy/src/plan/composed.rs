@@ -165,13 +165,15 @@ impl Plan {
         self.composed.as_ref()
     }
 
-    /// The plan of a composed model. Whoever looks for its targets sees those of the last one.
+    /// The plan of a composed model. Whoever looks for its targets sees those of the last one, but not
+    /// its shadow.
     pub(crate) fn composed_of(name: &str, composed: Composed, health: &Health) -> Option<Self> {
         let last = match &composed {
             Composed::Cascade { steps, .. } => steps.last()?,
             Composed::Panel { judge, .. } => &judge.plan,
         };
         let mut plan = last.named(name, health);
+        (plan.mirror, plan.options.mirror) = (None, None);
         plan.composed = Some(Arc::new(composed));
         Some(plan)
     }

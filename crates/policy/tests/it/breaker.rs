@@ -47,10 +47,11 @@ fn a_share_of_failures_opens_it_when_it_is_more_than_chance() {
         })
     };
     let (good, bad) = (Sign::Success, Sign::Failure);
-    assert_eq!(until_open(&[good, bad]), Some(14));
+    assert_eq!(until_open(&[good, bad]), Some(LEAST_VOLUME));
     assert_eq!(until_open(&[good, bad, bad, bad]), Some(LEAST_VOLUME));
-    assert_eq!(until_open(&[good, good, bad]), Some(720));
-    assert_eq!(until_open(&[good, good, good, bad]), None);
+    assert_eq!(until_open(&[good, good, bad]), Some(24));
+    assert_eq!(until_open(&[good, good, good, bad]), Some(224));
+    assert_eq!(until_open(&[good, good, good, good, bad]), None);
 }
 
 #[test]
@@ -84,12 +85,12 @@ fn one_failure_in_ten_does_not_open_it() {
 }
 
 #[test]
-fn one_failure_in_four_does_not_open_it_by_a_streak_and_the_end_of_all_does_at_once() {
+fn one_failure_in_six_does_not_open_it_by_a_streak_and_the_end_of_all_does_at_once() {
     let breaker = Breaker::default();
     let mut word = 1_u64;
     for now in 0..100_000_u64 {
         word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let sign = if (word >> 33).is_multiple_of(4) { Sign::Failure } else { Sign::Success };
+        let sign = if (word >> 33).is_multiple_of(6) { Sign::Failure } else { Sign::Success };
         breaker.record(sign, Passage::Closed, now, now);
         assert!(closed(&breaker, now), "after {now}");
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use policy::Plan;
 use policy::health::Lease;
 use policy::plan::{Facts, Picker};
+use proptest::prelude::*;
 
 use crate::given::snapshot;
 use crate::plans_picked::{eject, first, order, plan, with_facts};
@@ -31,6 +32,38 @@ fn of_two_the_better_one_is_taken() {
     let live = &plan.targets()[1].live;
     let _held: Vec<Lease> = (0..50).map(|_| Lease::begin(live, false, 0).unwrap()).collect();
     assert_eq!(first(&plan, "k", 0), 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// A mean halves in a minute without news: so many minutes as halvings make it as good as the
+    /// others, and one for the lots.
+    #[test]
+    fn one_that_was_slow_is_measured_again(
+        slow in 1_000_u64..60_000,
+        fast in 50_u64..1_000,
+        count in 2_usize..8,
+        by in prop::sample::select(vec!["latency", "fastest", "cheapest, under: 500ms"]),
+        seed: u64,
+    ) {
+        let plan = wide(count, &format!(", affinity: off, by: {by}"));
+        let told = |target: usize, ms, now| plan.targets()[target].live.health.first_token.observe(ms, now);
+        (0..count).for_each(|target| told(target, if target == 0 { slow } else { fast }, 0));
+        let most = u64::from((slow / fast).ilog2()) + 2;
+        let back = (1..=most * 60).find(|second| {
+            let now = second * 1_000;
+            let random = seed.wrapping_add(*second);
+            let chosen = with_facts(|_| {}, |facts| {
+                plan.next(&mut Picker::new(random), facts, now).unwrap().target
+            });
+            if chosen != 0 {
+                told(chosen, fast, now);
+            }
+            chosen == 0
+        });
+        prop_assert!(back.is_some(), "not within {} minutes", most);
+    }
 }
 
 #[test]

@@ -21,8 +21,7 @@ pub(crate) fn admit_joined(
     snapshot: &Snapshot,
     now: Moment,
 ) -> Result<Admission, Fault> {
-    let mut admission =
-        Admission { at: now, taken: Vec::new(), reserved: Vec::new(), exchange: None };
+    let mut admission = Admission::at(now);
     for level in caller.chain().levels() {
         let holder = &level.holder;
         let whose = || format!("{} `{}`", holder.kind.word(), holder.name);
@@ -56,7 +55,7 @@ impl Admission {
                 continue;
             }
             match counter.take(1, self.at.ns) {
-                Ok(()) => self.taken.push((Arc::clone(counter), 1)),
+                Ok(()) => self.of_request.push((Arc::clone(counter), 1)),
                 Err(wait) => return Err(over_limit(counter, wait, self.at, kind, &whose())),
             }
         }

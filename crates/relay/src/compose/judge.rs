@@ -24,6 +24,15 @@ const MERGE: &str = "Several AI assistants have answered the conversation above.
 its last message are below. Write the one best answer to that message, in its language: keep what is \
 right, mend what is wrong, and do not mention that there were several answers.";
 
+/// One answer made of several, as far as it has begun.
+pub(super) struct Merged<B> {
+    pub(super) answering: Answering<B>,
+    /// What the judge was asked.
+    pub(super) body: Bytes,
+    pub(super) course: Course,
+    pub(super) context: Context,
+}
+
 /// Whether a request asks for JSON.
 pub(super) fn wants_json(body: &Bytes) -> bool {
     let format = Envelope::scan(body).ok().and_then(|envelope| {
@@ -71,12 +80,12 @@ impl<U: Upstream> Relay<U> {
         judge: &Judge,
         answers: &[Collected],
         context: &mut Context,
-    ) -> Option<(Answering<U::Body>, Context)> {
+    ) -> Option<Merged<U::Body>> {
         let body = merge(incoming.body, judge, &texts(answers))?;
-        let mut branch = context.contender();
+        let (mut branch, mut course) = (context.contender(), Course::through(&judge.plan));
         let incoming = Incoming { body: &body, ..incoming };
-        match self.answering(incoming, &mut Course::through(&judge.plan), &mut branch).await {
-            Ok(answering) => Some((answering, branch)),
+        match self.answering(incoming, &mut course, &mut branch).await {
+            Ok(answering) => Some(Merged { answering, body, course, context: branch }),
             Err(_) => {
                 branch.settlement.retire();
                 None

@@ -152,7 +152,7 @@ async fn a_client_that_leaves_at_any_event_pays_for_what_there_was() {
         );
         let usage = record.usage.unwrap();
         assert_eq!(usage.output, index, "a token an event");
-        let bound = world.log.opened.borrow()[0];
+        let bound = world.log.opened.borrow()[0].1;
         assert_eq!(usage.input, bound.input);
         assert!(usage.input > 0);
         assert_eq!(spent(&world), (bound.input * 1000 + index * 2000, 0));

@@ -23,7 +23,7 @@ async fn bound_at(path: &str, fields: &str, limits: &str) -> Bound {
     assert_eq!(world.ask(post(path, body)).await.status, 200, "{fields}");
     let opened = world.log.opened.borrow();
     assert_eq!(opened.len(), 1);
-    opened[0]
+    opened[0].1
 }
 
 async fn bound(fields: &str) -> Bound {
@@ -160,7 +160,7 @@ async fn bound_of_edited(edits: &str, fields: &str) -> Bound {
     let body =
         format!(r#"{{"model":"chat","messages":[{{"role":"user","content":"hi"}}],{fields}}}"#);
     assert_eq!(world.ask(chat(body)).await.status, 200, "{edits} {fields}");
-    world.log.opened.borrow()[0]
+    world.log.opened.borrow()[0].1
 }
 
 #[tokio::test(start_paused = true)]

@@ -228,7 +228,7 @@ async fn tokens_are_reserved_by_estimate_and_settled_by_what_was_told() {
                     left()
                 }
             );
-            let bound = world.log.opened.borrow().last().copied().unwrap();
+            let bound = world.log.opened.borrow().last().unwrap().1;
             if used > 0 {
                 let reserved = match limit {
                     "tpm" => bound.input + bound.output,

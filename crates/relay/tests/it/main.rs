@@ -11,6 +11,8 @@ mod callers;
 mod cancel;
 mod clocks;
 mod composed;
+mod composed_turns;
+mod counted;
 mod cuts;
 mod edits;
 mod ends;

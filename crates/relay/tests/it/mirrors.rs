@@ -270,13 +270,16 @@ async fn a_race_is_mirrored_once_and_its_winner_is_compared() {
 
 #[tokio::test]
 async fn what_a_composed_model_asks_is_not_mirrored() {
-    let config = format!("{PAIR}  thrifty: {{ cascade: [chat, three/c] }}\n");
-    let world = World::of(&config, [Reply::json(GOOD)]);
+    let config = format!("{PAIR}  thrifty: {{ cascade: [three/c, chat] }}\n");
+    let world = World::of(&config, [Reply::json(GOOD), Reply::json(GOOD)]);
     assert_eq!(
         world.chat(ASK.replace("chat", "thrifty")).await,
         (http::StatusCode::OK, GOOD.into())
     );
-    assert_eq!((world.take_tasks().len(), world.upstream.calls().len()), (0, 1));
+    // Completions go to the last of them.
+    let body = r#"{"model":"thrifty","prompt":"hi"}"#;
+    assert_eq!(world.ask(post("/v1/completions", body)).await.read().await.0, 200);
+    assert_eq!((world.take_tasks().len(), world.upstream.calls().len()), (0, 2));
     assert_eq!(sums(&world).drawn, 0);
 }
 
@@ -364,6 +367,16 @@ async fn a_copy_ends_when_the_process_stops() {
         assert_eq!(copies[0].outcome, Outcome::Shed);
         assert_eq!(world.upstream.fates.open.get(), 0);
     }
+}
+
+#[tokio::test]
+async fn no_copy_begins_when_the_process_stops() {
+    let world = World::of(PAIR, [Reply::json(GOOD)]);
+    assert_eq!(world.chat(ASK).await.0, 200);
+    world.shed.set();
+    beside(&world).await;
+    assert_eq!((world.upstream.calls().len(), world.records()), (1, 1));
+    assert_eq!((sums(&world).drawn, sums(&world).skipped), (1, 1));
 }
 
 #[tokio::test]

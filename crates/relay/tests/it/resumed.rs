@@ -354,7 +354,7 @@ async fn what_is_asked_is_the_same_with_what_was_said_behind_it_and_less_to_say(
          \"messages\":[{\"role\":\"user\",\"content\":\"h\\u00ef\"} ,{\"role\":\"assistant\",\
          \"content\":\"Once upon a time,\\n星河🐦é\\u00e9\",\"partial\":true}]}"
     );
-    assert_eq!(world.log.opened.borrow()[1].most_output, Some(90));
+    assert_eq!(world.log.opened.borrow()[1].1.most_output, Some(90));
 
     // At least one token is left.
     let world = World::of(RESUMING, [dying(10)]);

@@ -127,6 +127,11 @@ impl Reply {
         self
     }
 
+    /// From the call until all of it is there.
+    pub(crate) fn lasts(&self) -> Duration {
+        self.delay + self.at
+    }
+
     /// The length of the body is told in advance.
     pub(crate) fn sized(mut self) -> Self {
         self.sized = true;

@@ -72,8 +72,8 @@ pub(crate) enum At {
 #[derive(Default)]
 pub(crate) struct Log {
     records: RefCell<Vec<Record>>,
-    /// The bound of each request that was opened.
-    pub(crate) opened: RefCell<Vec<Bound>>,
+    /// Each attempt that was opened: its request, and its bound.
+    pub(crate) opened: RefCell<Vec<(RequestId, Bound)>>,
     /// What was compared.
     pub(crate) compared: RefCell<Vec<Comparison>>,
     /// Nothing can be opened.
@@ -98,12 +98,12 @@ impl Log {
 }
 
 impl Recorder for Log {
-    fn open(&self, _: &Record, bound: &Bound) -> Result<(), Unrecorded> {
+    fn open(&self, record: &Record, bound: &Bound) -> Result<(), Unrecorded> {
         self.panic(At::Open);
         if self.full.get() {
             return Err(Unrecorded);
         }
-        self.opened.borrow_mut().push(*bound);
+        self.opened.borrow_mut().push((record.id, *bound));
         Ok(())
     }
 

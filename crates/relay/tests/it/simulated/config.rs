@@ -14,6 +14,10 @@ pub(super) struct Drawn {
     pub(super) providers: BTreeMap<String, Duration>,
     pub(super) models: BTreeMap<String, Model>,
     pub(super) keys: Vec<Key>,
+    /// Providers that begin what goes on with an answer with that answer.
+    pub(super) repeaters: Vec<String>,
+    /// Whether streams break off again and again.
+    pub(super) breaks: bool,
     /// Whether providers bill more than they said they could.
     pub(super) overbills: bool,
     /// All of it, as JSON is YAML.
@@ -29,10 +33,17 @@ pub(super) struct Model {
     pub(super) is_beside: bool,
     /// It is made of other models.
     pub(super) is_composed: bool,
+    /// Answers that break off may be gone on with.
+    pub(super) resumes: bool,
+    /// Where copies of its requests go.
+    pub(super) shadow: Option<String>,
+    /// Identical requests share an answer.
+    pub(super) shares: bool,
 }
 
 pub(super) struct Key {
     pub(super) name: String,
+    pub(super) team: Option<String>,
     pub(super) text: String,
     /// All, if it is not said.
     pub(super) models: Option<Vec<String>>,
@@ -45,6 +56,7 @@ impl Drawn {
     pub(super) fn new(random: &mut Random) -> Self {
         let mut draw = Draw { drawn: Self::default(), random };
         draw.drawn.overbills = draw.random.percent(20);
+        draw.drawn.breaks = draw.random.percent(35);
         let mut all = Map::new();
         all.insert("providers".into(), draw.providers());
         all.insert(
@@ -111,12 +123,31 @@ impl Draw<'_> {
                 let from = self.random.between(1, 4);
                 provider["concurrency"] = json!({ "from": from, "to": from + 12 });
             }
+            self.add_prefill(&id, &mut provider);
             self.add_limits(&mut provider, 25);
             self.add_budget(&mut provider, 15);
             self.drawn.providers.insert(id.clone(), seconds(total));
             all.insert(id, provider);
         }
         Value::Object(all)
+    }
+
+    /// How it goes on with an answer, if it can.
+    fn add_prefill(&mut self, id: &str, provider: &mut Value) {
+        let prefills = [
+            Value::Null,
+            json!({ "message": { "partial": true } }),
+            json!({ "request": { "continue_final_message": true } }),
+            json!({ "message": { "prefix": true }, "repeats": true }),
+        ];
+        let least = usize::from(self.drawn.breaks);
+        let prefill = self.random.of(&prefills[least..]);
+        if prefill["repeats"] == true {
+            self.drawn.repeaters.push(id.into());
+        }
+        if !prefill.is_null() {
+            provider["prefill"] = prefill;
+        }
     }
 
     fn models(&mut self) -> Value {
@@ -162,9 +193,28 @@ impl Draw<'_> {
             let most = self.random.between(1, 30);
             plan["queue"] = json!({ "wait": self.seconds(1, 20), "most": most });
         }
+        self.add_more(&mut plan, model);
         self.add_limits(&mut plan, 20);
         self.add_budget(&mut plan, 15);
         plan
+    }
+
+    /// What becomes of its answers beside that they are given.
+    fn add_more(&mut self, plan: &mut Value, model: &mut Model) {
+        if self.random.percent(if self.drawn.breaks { 90 } else { 30 }) {
+            model.resumes = true;
+            plan["resume"] = json!(self.random.of(&["elsewhere", "anywhere"]));
+        }
+        if self.random.percent(25) {
+            // No plan names such a model, so that it is known for a shadow.
+            let shadow = format!("{}/s", self.target().split_once('/').unwrap().0);
+            plan["mirror"] = json!({ "to": shadow, "share": self.random.between(10, 100) });
+            model.shadow = Some(shadow);
+        }
+        if !plan.to_string().contains("\"split\"") && self.random.percent(25) {
+            model.shares = true;
+            plan["single_flight"] = json!(true);
+        }
     }
 
     fn race(&mut self, model: &mut Model) -> Value {
@@ -196,7 +246,9 @@ impl Draw<'_> {
             composed["judge"] = json!(judge);
         }
         for name in members.iter().chain([&judge]) {
-            model.targets.extend(self.drawn.models[name].targets.clone());
+            let member = &self.drawn.models[name];
+            model.targets.extend(member.targets.clone());
+            model.resumes |= member.resumes;
         }
         self.add_limits(&mut composed, 15);
         self.add_budget(&mut composed, 10);
@@ -293,8 +345,9 @@ impl Draw<'_> {
             key["name"] = json!(name);
             key["key"] = json!(text);
             key["priority"] = json!(self.random.of(&["high", "normal", "low"]));
-            if self.random.percent(50) {
-                key["team"] = json!(self.random.of(&["red", "blue"]));
+            let team = self.random.percent(50).then(|| self.random.of(&["red", "blue"]).to_owned());
+            if let Some(team) = &team {
+                key["team"] = json!(team);
             }
             let models = self.random.percent(25).then(|| {
                 names
@@ -307,7 +360,7 @@ impl Draw<'_> {
             if let Some(models) = &models {
                 key["models"] = json!(models);
             }
-            self.drawn.keys.push(Key { name, text, models });
+            self.drawn.keys.push(Key { name, team, text, models });
             keys.push(key);
         }
         Value::Array(keys)

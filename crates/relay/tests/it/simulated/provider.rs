@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use relay::FailureKind;
+use relay::{FailureKind, RequestId};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::act::{Act, Mood, moods};
+use super::config::Drawn;
 use super::random::Random;
+use super::saying::{Kind, Saying};
 use crate::scripted::{Reply, Seen};
 use crate::world::{DONE, FINISH, USAGE, chunk, millis, seconds};
 
@@ -25,75 +28,25 @@ pub(super) fn tick(clock: &Clock) -> u64 {
 #[derive(Debug, Clone)]
 pub(super) struct Called {
     pub(super) tick: u64,
-    /// The number of the client's request.
-    pub(super) request: u64,
+    pub(super) at: Instant,
+    /// The request that it is an attempt of.
+    pub(super) by: RequestId,
+    /// What is asked, by the number in its first message.
+    pub(super) asks: u64,
     /// `provider/model`.
     pub(super) target: String,
     pub(super) has_own_credential: bool,
+    pub(super) idempotency: Option<String>,
+    /// The beginning of an answer that it was to go on with.
+    pub(super) said: Option<String>,
     /// It met a closed connection, and so will be made again.
     pub(super) is_stale: bool,
-    /// What it was answered with, for whoever looks into a failure.
     pub(super) act: Act,
+    /// When all of the reply will be there.
+    pub(super) ends: Instant,
+    /// The output tokens it tells, if it tells any.
+    pub(super) output: Option<u64>,
 }
-
-/// What a provider does with one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Act {
-    Good,
-    Slow,
-    /// Comments for a while before the answer.
-    Reluctant,
-    Overbilled,
-    Throttled,
-    ThrottledFor(u64),
-    Down(u16),
-    Barred(u16),
-    TooLong,
-    Redirect,
-    Gone(FailureKind),
-    Stale,
-    Silent,
-    /// After so many events the connection breaks,
-    Cut(usize),
-    /// or in the middle of the next one,
-    Torn(usize),
-    /// or the stream ends,
-    Short(usize),
-    /// or nothing more comes,
-    Stuck(usize),
-    /// or an error, in the client's dialect or another.
-    Error(usize, bool),
-    ErrorUnder200,
-    Empty,
-    Garbage(usize),
-    /// What was to be a stream is none.
-    Whole,
-}
-
-/// How a target is for a while.
-#[derive(Clone, Copy)]
-enum Mood {
-    Well,
-    Slow,
-    Busy,
-    Down,
-    Barred,
-    Gone,
-    Breaking,
-    /// Any of these.
-    Mad,
-}
-
-const MOODS: [Mood; 8] = [
-    Mood::Well,
-    Mood::Slow,
-    Mood::Busy,
-    Mood::Down,
-    Mood::Barred,
-    Mood::Gone,
-    Mood::Breaking,
-    Mood::Mad,
-];
 
 /// See the [module](self).
 pub(super) struct Providers {
@@ -103,24 +56,32 @@ pub(super) struct Providers {
     moods: BTreeMap<String, Vec<(Duration, Mood)>>,
     random: Random,
     overbills: bool,
+    breaks: bool,
+    /// Those that repeat what they are to go on with.
+    repeaters: Vec<String>,
     clock: Clock,
     was_stale: bool,
     calls: Rc<RefCell<Vec<Called>>>,
     late: Rc<Cell<usize>>,
+    /// The output tokens that the reply under way tells.
+    output: Option<u64>,
 }
 
 impl Providers {
-    pub(super) fn new(seed: u64, overbills: bool, clock: &Clock) -> Self {
+    pub(super) fn new(seed: u64, drawn: &Drawn, clock: &Clock) -> Self {
         Self {
             seed,
             start: Instant::now(),
             moods: BTreeMap::new(),
             random: Random::new(seed),
-            overbills,
+            overbills: drawn.overbills,
+            breaks: drawn.breaks,
+            repeaters: drawn.repeaters.clone(),
             clock: Rc::clone(clock),
             was_stale: false,
             calls: Rc::default(),
             late: Rc::default(),
+            output: None,
         }
     }
 
@@ -134,32 +95,53 @@ impl Providers {
         Rc::clone(&self.late)
     }
 
-    pub(super) fn answer(&mut self, seen: &Seen) -> Reply {
+    /// Replies to a call of that request.
+    pub(super) fn answer(&mut self, seen: &Seen, by: RequestId) -> Reply {
         let body: Value = serde_json::from_slice(&seen.body).unwrap();
         let target = format!("{}/{}", seen.provider, body["model"].as_str().unwrap());
         let act = self.act(&target);
         // So that each is followed by exactly one more.
         let act = if act == Act::Stale && self.was_stale { Act::Good } else { act };
         self.was_stale = act == Act::Stale;
-        let credential = seen.header("authorization").unwrap_or_default();
-        let call = Called {
-            tick: tick(&self.clock),
-            request: number_in(seen.text()),
-            target,
-            has_own_credential: credential.contains(&format!("sk-{}-", seen.provider)),
-            is_stale: self.was_stale,
-            act,
+        let breaks = self.breaks && body["stream"] == true && act == Act::Good;
+        let said = said(&body);
+        let act = match breaks {
+            true if said.is_some() && self.random.percent(15) => Act::Astray,
+            true if self.random.percent(40) => self.breaking(),
+            _ => act,
         };
-        self.calls.borrow_mut().push(call);
-        let number = self.calls.borrow().len() - 1;
+        let number = self.calls.borrow().len();
+        let saying = Saying {
+            kind: Kind::of(&seen.target),
+            number,
+            said: said.clone(),
+            repeats: self.repeaters.contains(&seen.provider),
+        };
+        self.output = None;
         let stream = body["stream"] == true && act != Act::Whole;
-        let reply = self.reply(number, stream, act);
-        match act {
+        let reply = self.reply(&saying, stream, act);
+        let reply = match act {
             Act::Slow => reply.after(self.random.time(3_000, 30_000)),
             Act::Silent => reply.after(seconds(3_600)),
             Act::Stale => reply,
             _ => reply.after(self.random.time(0, 800)),
-        }
+        };
+        let header = |name| seen.header(name).unwrap_or_default();
+        self.calls.borrow_mut().push(Called {
+            tick: tick(&self.clock),
+            at: Instant::now(),
+            by,
+            asks: number_in(seen.text()),
+            target,
+            has_own_credential: header("authorization").contains(&format!("sk-{}-", seen.provider)),
+            idempotency: seen.header("idempotency-key").map(str::to_owned),
+            said,
+            is_stale: self.was_stale,
+            act,
+            ends: Instant::now() + reply.lasts(),
+            output: self.output,
+        });
+        reply
     }
 
     fn act(&mut self, target: &str) -> Act {
@@ -168,44 +150,17 @@ impl Providers {
         let moods = self.moods.entry(target.to_owned()).or_insert_with(|| moods(seed));
         let elapsed = self.start.elapsed();
         let mood = moods.iter().rev().find(|(from, _)| *from <= elapsed).unwrap().1;
-        let random = &mut self.random;
-        let at = usize::try_from(random.between(0, 9)).unwrap();
-        let good = if self.overbills && random.percent(20) { Act::Overbilled } else { Act::Good };
-        if random.percent(match mood {
-            Mood::Well => 95,
-            Mood::Mad => 10,
-            _ => 30,
-        }) {
-            return good;
-        }
-        let mood = if matches!(mood, Mood::Mad | Mood::Well) { random.of(&MOODS) } else { mood };
-        match mood {
-            Mood::Well | Mood::Mad => random.of(&[good, Act::Stale, Act::TooLong, Act::Redirect]),
-            Mood::Slow => random.of(&[Act::Slow, Act::Reluctant, Act::Silent]),
-            Mood::Busy => random.of(&[Act::Throttled, Act::ThrottledFor(at as u64 * 4)]),
-            Mood::Down => random.of(&[Act::Down(500), Act::Down(503), Act::Down(529), Act::Empty]),
-            Mood::Barred => random.of(&[Act::Barred(401), Act::Barred(402), Act::Barred(404)]),
-            Mood::Gone => random.of(&[
-                Act::Gone(FailureKind::Dns),
-                Act::Gone(FailureKind::Connect),
-                Act::Gone(FailureKind::NoReply),
-                Act::Silent,
-            ]),
-            Mood::Breaking => random.of(&[
-                Act::Cut(at),
-                Act::Torn(at),
-                Act::Short(at),
-                Act::Stuck(at),
-                Act::Error(at, true),
-                Act::Error(at, false),
-                Act::ErrorUnder200,
-                Act::Garbage(at),
-                Act::Whole,
-            ]),
-        }
+        let overbills = self.overbills && self.random.percent(20);
+        mood.act(if overbills { Act::Overbilled } else { Act::Good }, &mut self.random)
     }
 
-    fn reply(&mut self, call: usize, stream: bool, act: Act) -> Reply {
+    /// Breaks off in the middle of an answer.
+    fn breaking(&mut self) -> Act {
+        let at = usize::try_from(self.random.between(1, 9)).unwrap();
+        self.random.of(&[Act::Cut(at), Act::Torn(at), Act::Short(at), Act::Error(at, true)])
+    }
+
+    fn reply(&mut self, saying: &Saying, stream: bool, act: Act) -> Reply {
         let error = |status: u16, code: &str| {
             let body =
                 json!({ "error": { "message": "m", "type": "t", "param": null, "code": code } });
@@ -222,31 +177,22 @@ impl Providers {
             Act::ErrorUnder200 => Reply::json(r#"{"error":{"message":"m","code":"server_error"}}"#),
             Act::Empty if stream => Reply::stream(),
             Act::Empty => Reply::status(200),
-            act if stream => self.stream(call, act),
-            act => self.whole(call, act),
+            act if stream => self.stream(saying, act),
+            act => self.whole(saying, act),
         }
     }
 
-    /// The texts of an answer: each tells its call and its place, and the last that it is the last.
-    fn texts(&mut self, call: usize) -> Vec<String> {
-        let last = self.random.between(0, 6);
-        let lead = self.random.of(&["", "", "yes ", "no ", "dunno ", "2 "]);
-        let text = |it| {
-            let (lead, end) = (if it == 0 { lead } else { "" }, if it == last { "$" } else { "" });
-            format!("{lead}<{call}.{it}{end}>")
-        };
-        (0..=last).map(text).collect()
+    /// The output tokens to tell: seldom the same twice.
+    fn tokens(&mut self, saying: &Saying, act: Act) -> u64 {
+        let tokens = if act == Act::Overbilled { 90_000 } else { 3 + saying.number as u64 % 50 };
+        self.output = Some(tokens);
+        tokens
     }
 
-    fn whole(&mut self, call: usize, act: Act) -> Reply {
-        let output = if act == Act::Overbilled { 90_000 } else { 3 };
-        let text = json!({
-            "id": "x", "object": "chat.completion",
-            "choices": [{ "index": 0, "finish_reason": "stop",
-                "message": { "role": "assistant", "content": self.texts(call).concat() } }],
-            "usage": { "prompt_tokens": 7, "completion_tokens": output, "total_tokens": 7 + output },
-        })
-        .to_string();
+    fn whole(&mut self, saying: &Saying, act: Act) -> Reply {
+        let texts = saying.texts(&mut self.random).concat();
+        let output = self.tokens(saying, act);
+        let text = saying.kind.whole(&texts, output);
         let half = || text[..text.len() / 2].to_owned();
         let pause = self.random.time(0, 2_000);
         match act {
@@ -260,16 +206,19 @@ impl Providers {
         }
     }
 
-    fn stream(&mut self, call: usize, act: Act) -> Reply {
-        let mut events: Vec<String> = self.texts(call).iter().map(|text| chunk(text)).collect();
+    fn stream(&mut self, saying: &Saying, act: Act) -> Reply {
+        let texts = saying.texts(&mut self.random);
+        let mut events: Vec<String> = texts.iter().map(|text| saying.kind.event(text)).collect();
+        if act == Act::Astray && saying.said.is_some() {
+            events.insert(0, saying.astray());
+        }
         if self.random.percent(30) {
-            events.insert(0, chunk(""));
+            events.insert(0, saying.kind.event(""));
         }
         events.push(FINISH.into());
-        match act {
-            Act::Overbilled => events.push(USAGE.replace(":3", ":90000")),
-            _ if self.random.percent(60) => events.push(USAGE.into()),
-            _ => {}
+        if act == Act::Overbilled || self.random.percent(60) {
+            let output = self.tokens(saying, act);
+            events.push(USAGE.replace(":3", &format!(":{output}")));
         }
         if self.random.percent(80) {
             events.push(DONE.into());
@@ -284,6 +233,9 @@ impl Providers {
             return self.paced(events, act == Act::Reluctant);
         };
         events.truncate(at);
+        if !events.iter().any(|event| event.contains("completion_tokens")) {
+            self.output = None;
+        }
         let is_late = events.last().is_some_and(|last| last == DONE);
         self.late.set(self.late.get() + usize::from(is_late));
         let begun = self.paced(events, false);
@@ -320,21 +272,13 @@ impl Providers {
     }
 }
 
-/// How a target is in the course of two minutes.
-fn moods(seed: u64) -> Vec<(Duration, Mood)> {
-    let mut random = Random::new(seed);
-    let (mut from, mut moods) = (Duration::ZERO, Vec::new());
-    let sound = random.of(&[0, 40, 85]);
-    while from < seconds(120) {
-        let mood = if random.percent(sound) { Mood::Well } else { random.of(&MOODS) };
-        moods.push((from, mood));
-        from += random.time(2_000, 25_000);
-    }
-    moods
+/// The beginning of an answer that a request gives.
+fn said(body: &Value) -> Option<String> {
+    let last = body["messages"].as_array()?.last()?;
+    (last["role"] == "assistant").then(|| last["content"].as_str().unwrap().to_owned())
 }
 
-/// The number of the client's request, which stands as `#17#` in its first message, wherever that
-/// is shown.
+/// The number of what is asked, which stands as `#17#` in its first message, wherever that is shown.
 fn number_in(text: &str) -> u64 {
     text.split('#').nth(1).unwrap().parse().unwrap()
 }

@@ -14,7 +14,7 @@ use policy::plan::Target;
 use policy::rules::Subject;
 use relay::Record;
 
-use super::client::Wish;
+use super::client::{Around, Wish};
 use super::config::CHEAP;
 use super::{Run, Told};
 use crate::world::{World, now_ms};
@@ -22,15 +22,17 @@ use crate::world::{World, now_ms};
 pub(super) fn check(run: &Run, told: &mut Told) {
     let open = run.world.upstream.fates.open.get();
     told.that(open == 0, || format!("{open} calls are open"));
-    let (opened, asked) = (run.world.log.opened.borrow().len(), asked(&run.records).count());
+    let (opened, asked) =
+        (run.world.log.opened.borrow().len(), written(run).filter(|it| it.asked).count());
     told.that(opened == asked, || format!("{opened} attempts opened, {asked} recorded"));
     targets(run, told);
     holders(run, told);
     retries(run, told);
 }
 
-fn asked(records: &[Record]) -> impl Iterator<Item = &Record> {
-    records.iter().filter(|record| record.asked)
+/// The records of requests and copies.
+fn written(run: &Run) -> impl Iterator<Item = &Record> {
+    run.records.iter().chain(&run.copies)
 }
 
 /// The plans of all models, and those inside them.
@@ -49,7 +51,8 @@ fn targets(run: &Run, told: &mut Told) {
     for plan in plans(&run.world) {
         let waiting = plan.queue().map_or(0, |queue| queue.line.len());
         told.that(waiting == 0, || format!("{waiting} wait for {}", plan.model()));
-        for Target { live, route } in plan.targets() {
+        let shadow = plan.mirror().map(|mirror| &mirror.target);
+        for Target { live, route } in plan.targets().iter().chain(shadow) {
             let name = format!("{}/{}", route.provider.id, route.upstream_model);
             let in_flight = live.health.in_flight();
             told.that(in_flight == 0, || format!("{in_flight} in flight at {name}"));
@@ -94,29 +97,53 @@ fn holders(run: &Run, told: &mut Told) {
             let standing = account.standing(now_ms());
             let (reserved, spent) = (standing.reserved, standing.spent);
             told.that(reserved == 0, || format!("{whose} has {reserved} reserved"));
-            let charged = charged(&run.records, &holder);
+            let charged = charged(written(run), &holder);
             told.that(spent == charged, || format!("{whose} spent {spent}, of {charged} charged"));
         }
     }
 }
 
 /// What is charged to a holder by what is recorded.
-fn charged(records: &[Record], holder: &Arc<Holder>) -> u64 {
+fn charged<'r>(records: impl Iterator<Item = &'r Record>, holder: &Arc<Holder>) -> u64 {
     let counts = |record: &&Record| {
         let is_it = |other: &Arc<Holder>| other.kind == holder.kind && other.id == holder.id;
         record.caller.chain().levels().any(|level| is_it(&level.holder))
             || record.route.iter().any(|route| route.holders.iter().any(is_it))
     };
-    let charges = records.iter().filter(counts).filter_map(|record| record.charge.as_ref());
+    let charges = records.filter(counts).filter_map(|record| record.charge.as_ref());
     charges.map(|charge| charge.money.nanos).sum()
+}
+
+/// What has to hold at any time.
+pub(super) fn at_any_time(around: &Around, late: usize, told: &mut Told) {
+    in_flight(&around.world, late, told);
+    if !around.drawn.overbills {
+        budgets(&around.world, told);
+    }
+    slots(around, told);
+}
+
+/// Each answer that is being read holds a slot of its key.
+fn slots(around: &Around, told: &mut Told) {
+    let now_ns = u64::try_from(around.world.gate.epoch.elapsed().as_nanos()).unwrap();
+    for (key, reading) in &*around.reading.borrow() {
+        let name = &around.drawn.keys[*key].name;
+        for counter in &around.world.holder(Kind::Key, name).terms().counters {
+            let limit = counter.limit();
+            let held = limit.amount - counter.standing(now_ns).remaining;
+            let holds = limit.meter != Meter::Concurrency || held >= reading.get();
+            told.that(holds, || format!("{name} holds {held} slots and reads {}", reading.get()));
+        }
+    }
 }
 
 /// What is under way at providers is in flight at their targets, at any time; but for `late` calls
 /// that went on behind the end of their answer. What is in flight may be read already, if its client
 /// does not read.
-pub(super) fn in_flight(world: &World, late: usize, told: &mut Told) {
+fn in_flight(world: &World, late: usize, told: &mut Told) {
     let plans = plans(world);
-    let targets = plans.iter().flat_map(|plan| plan.targets());
+    let shadows = plans.iter().filter_map(|plan| plan.mirror()).map(|mirror| &mirror.target);
+    let targets = plans.iter().flat_map(|plan| plan.targets()).chain(shadows);
     let counts: BTreeMap<_, _> =
         targets.map(|target| (target.name(), target.live.health.in_flight())).collect();
     let (counted, open) = (counts.values().sum::<u32>() as usize, world.upstream.fates.open.get());
@@ -125,7 +152,7 @@ pub(super) fn in_flight(world: &World, late: usize, told: &mut Told) {
 
 /// No budget that holds back has less than nothing left, now. What providers bill beyond what they
 /// said they could is beyond anybody's power.
-pub(super) fn budgets(world: &World, told: &mut Told) {
+fn budgets(world: &World, told: &mut Told) {
     for holder in everybody(world) {
         for account in holder.terms().accounts.iter().filter(|account| is_hard(account)) {
             let standing = account.standing(now_ms());
@@ -146,7 +173,7 @@ fn retries(run: &Run, told: &mut Told) {
     let model = |name: &str| run.drawn.models.get(name).cloned().unwrap_or_default();
     let mut before: BTreeMap<[u8; 16], &Record> = BTreeMap::new();
     let mut by_model: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
-    for record in asked(&run.records) {
+    for record in run.records.iter().filter(|record| record.asked) {
         // The plan of the attempt that failed pays, when it has failed.
         let Some(failed) = before.insert(record.id.to_bytes(), record) else { continue };
         if !model(&failed.model).is_beside && !model(&failed.model).is_composed {
@@ -156,9 +183,9 @@ fn retries(run: &Run, told: &mut Told) {
     for (name, mut times) in by_model {
         times.sort_unstable();
         // A composed model may ask one of those in it, and the same as its judge, three times.
-        let asks = |wish: &Wish| match model(&wish.model).is_composed {
+        let asks = |wish: &Wish| match model(&wish.asked.model).is_composed {
             true => 4,
-            false => usize::from(wish.model == name || name == CHEAP),
+            false => usize::from(wish.asked.model == name || name == CHEAP),
         };
         let came = run.requests.iter().flat_map(|(wish, _)| vec![wish.came(); asks(wish)]);
         let mut came: Vec<_> = came.collect();
