@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use policy::Plan;
 use policy::health::Next;
+use policy::health::retry::is_fast;
 use policy::plan::{Candidate, Composed, Failed, Picker, Resume};
 use policy::queue::Queue;
 use tokio::time::{Instant, sleep};
@@ -184,6 +185,23 @@ impl Course {
     /// Notes what became of a target.
     pub(crate) fn note(&mut self, words: String) {
         self.tried.push(words);
+    }
+
+    /// What a client is told where nobody answered and nobody else is asked, though there are other
+    /// targets: what became of each. `None` if the last failure says it all: it took its client's
+    /// time, or would be the same elsewhere.
+    pub(crate) fn given_up<B>(&mut self, last: &Unanswered<B>, now_ms: u64) -> Option<Fault> {
+        let failed = last.failed.filter(|failed| failed.next != Next::Answer)?;
+        let is_worth_it = !self.tried.is_empty() || is_fast(failed.took_ms);
+        if last.reply.is_ok() || !self.has_more() || !is_worth_it {
+            return None;
+        }
+        self.note(last.words());
+        let targets = self.way.as_ref()?.plan.targets().len();
+        if self.tried.len() < targets {
+            self.note(String::from("nobody else was asked"));
+        }
+        Some(self.no_target(now_ms))
     }
 
     /// The fault of a request that no target could serve.
