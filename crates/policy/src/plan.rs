@@ -96,11 +96,6 @@ impl Target {
     pub fn name(&self) -> String {
         format!("{}/{}", self.route.provider.id, self.route.upstream_model)
     }
-
-    /// Whether it is in a region; whoever runs it at home is in all of them.
-    fn is_in(&self, region: &str) -> bool {
-        compile::is_in(self.route.provider.region.as_deref(), region)
-    }
 }
 
 impl Plan {

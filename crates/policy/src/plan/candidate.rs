@@ -150,8 +150,6 @@ pub struct Skipped {
 pub enum Skip {
     /// The request did not fit its case, or fitted one before it. Only in an [`Explanation`].
     OtherCase,
-    /// The request may not leave its region.
-    Region,
     /// It was asked already, elsewhere in the plan.
     Tried,
     /// It is not known to take more input than the one that was asked.
@@ -195,9 +193,7 @@ impl Skip {
     #[must_use]
     pub fn is_soft(self) -> bool {
         match self {
-            Self::OtherCase | Self::Region | Self::Tried | Self::TooSmall | Self::Full { .. } => {
-                false
-            }
+            Self::OtherCase | Self::Tried | Self::TooSmall | Self::Full { .. } => false,
             Self::Ejected { unreached, .. } | Self::Probing { unreached } => !unreached,
             Self::SlowStart { .. } | Self::Benched { .. } | Self::Saturated { .. } => true,
         }
@@ -209,7 +205,6 @@ impl Skip {
         match self {
             Self::Ejected { until_ms, .. } | Self::Benched { until_ms } => Some(until_ms),
             Self::OtherCase
-            | Self::Region
             | Self::Tried
             | Self::TooSmall
             | Self::Probing { .. }
@@ -224,7 +219,6 @@ impl fmt::Display for Skip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OtherCase => f.write_str("another case applies"),
-            Self::Region => f.write_str("outside the region"),
             Self::Tried => f.write_str("asked already"),
             Self::TooSmall => f.write_str("not known to take more input"),
             Self::Ejected { unreached: true, .. } => f.write_str("could not be reached"),

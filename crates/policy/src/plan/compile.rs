@@ -213,7 +213,11 @@ impl<'c> Compiler<'c> {
     fn deeper<'a>(&mut self, place: Place, around: &Around<'a>) -> Option<Around<'a>> {
         if around.depth >= MOST_DEPTH {
             let message = format!("a plan is at most {MOST_DEPTH} levels deep");
-            self.problem(place, message, "give an inner part a name of its own under models");
+            self.problem(
+                place,
+                message,
+                "put parts of one kind beside each other instead of in each other",
+            );
             return None;
         }
         Some(Around { depth: around.depth + 1, ..around.clone() })

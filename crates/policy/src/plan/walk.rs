@@ -100,9 +100,6 @@ impl<'w, 'r> Walk<'w, 'r> {
         if self.picker.tried.has(leaf.target) {
             return Err(Skip::Tried);
         }
-        if self.facts.region.is_some_and(|region| !target.is_in(region)) {
-            return Err(Skip::Region);
-        }
         if let Some(least) = self.picker.larger_than
             && target.route.model_limits.max_input.is_none_or(|window| window <= least)
         {

@@ -178,15 +178,6 @@ fn a_case_is_chosen_by_the_request_and_others_are_not_asked() {
 }
 
 #[test]
-fn a_request_that_may_not_leave_a_region_does_not() {
-    let plan = plan("{ balance: [c/x, d/x, a/x] }");
-    for random in 0..20 {
-        let order = order(&plan, |facts| facts.region = Some("cn"), random);
-        assert!(!order.contains(&1) && order.len() == 2, "{order:?}");
-    }
-}
-
-#[test]
 fn private_targets_come_first_and_spill_when_they_are_full() {
     let plan = plan("{ fallback: [{ target: a/x, spill_at: 2 }, c/x] }");
     let pick = || with_facts(|_| {}, |facts| plan.next(&mut Picker::new(0), facts, 0).unwrap());

@@ -11,6 +11,7 @@ mod callers;
 mod cancel;
 mod clocks;
 mod composed;
+mod conditions;
 mod cuts;
 mod edits;
 mod ends;
