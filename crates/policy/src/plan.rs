@@ -20,6 +20,7 @@ mod facts;
 pub(crate) mod hash;
 mod mirror;
 mod picker;
+mod regions;
 mod shape;
 mod sides;
 mod walk;

@@ -293,13 +293,23 @@ impl Context {
                     way.picker.set_aside();
                     refused = Some(fault);
                 }
-                Err(Refusal::Downgrade(_, fault)) if !course.may_turn() => return Err(fault),
+                Err(Refusal::Downgrade(model, fault))
+                    if !course.may_turn() || self.leaves_region(course, &model) =>
+                {
+                    return Err(fault);
+                }
                 Err(Refusal::Downgrade(model, _)) => {
                     let tried = std::mem::take(&mut course.tried);
                     *course = Course { instead: Some(model), tried, ..Course::default() };
                 }
             }
         }
+    }
+
+    /// Whether another model would take the request out of a region that its plan may not leave.
+    fn leaves_region(&self, course: &Course, model: &str) -> bool {
+        let Some(way) = &course.way else { return false };
+        self.snapshot.plan(model).is_ok_and(|plan| !plan.stays_within(&way.plan))
     }
 
     /// Admits the request to the next target of its plan, to be asked beside those that are asked
