@@ -90,6 +90,8 @@ pub enum Reason {
         of: u64,
         /// Whether it is this caller's side; else nobody is known who could have one.
         sticky: bool,
+        /// Whether it was drawn first; else those before it could not serve.
+        is_first: bool,
     },
     /// The balance chose it.
     Balanced(By),
@@ -115,10 +117,15 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Only => f.write_str("the only target"),
-            Self::Side { weight, of, sticky: true } => {
-                write!(f, "the caller's side ({weight} of {of})")
+            Self::Side { weight, of, sticky, is_first } => {
+                let side = match (sticky, is_first) {
+                    (true, true) => "the caller's side",
+                    (true, false) => "the caller's next side",
+                    (false, true) => "a side",
+                    (false, false) => "another side",
+                };
+                write!(f, "{side} ({weight} of {of})")
             }
-            Self::Side { weight, of, sticky: false } => write!(f, "a side ({weight} of {of})"),
             Self::Balanced(By::Latency) => f.write_str("the better of two"),
             Self::Balanced(By::RoundRobin) => f.write_str("its turn"),
             Self::Balanced(By::InFlight) => f.write_str("the least in flight"),

@@ -186,8 +186,10 @@ impl<'w, 'r> Walk<'w, 'r> {
         let caller = caller.unwrap_or_else(|| self.picker.next_random());
         let before = self.caller.replace(caller);
         let (all, hash) = (split.sides.len(), caller ^ self.plan.salt);
+        let mut is_first = true;
         let chosen = self.drawn(&split.sides, all, hash, |walk, side| {
-            let reason = Reason::Side { weight: side.weight, of: split.total, sticky };
+            let is_first = std::mem::take(&mut is_first);
+            let reason = Reason::Side { weight: side.weight, of: split.total, sticky, is_first };
             Some(walk.choose(side.node)?.because(reason))
         });
         self.caller = before;

@@ -376,6 +376,25 @@ fn reasons_read_from_the_root_to_the_target() {
 }
 
 #[test]
+fn the_side_of_a_caller_is_told_from_those_that_come_after_it() {
+    let plan = plan("{ split: [{ target: a/x, fallback: [b/x] }, c/x] }");
+    let reasons = |key: Option<&'static str>| {
+        with_facts(
+            |facts| facts.key = key,
+            |facts| {
+                let told = plan.explain(facts, 7, 0).candidates;
+                let own = told.iter().map(|(_, why)| why.to_string());
+                own.filter(|why| why.contains("next") || why.contains("another")).count()
+            },
+        )
+    };
+    // Behind one's own side there is the other one, be it of one target or two.
+    for key in [Some("a"), Some("b"), Some("c"), Some("d"), None] {
+        assert!((1..=2).contains(&reasons(key)), "{key:?}");
+    }
+}
+
+#[test]
 fn what_is_known_of_a_target_outlasts_a_reload() {
     let text = |models: &str| format!("{PROVIDERS}models:\n{models}");
     let before = snapshot(&text("  m: { fallback: [a/x, b/x] }\n"));
