@@ -204,6 +204,19 @@ async fn when_all_fail_the_last_answer_is_told_or_what_was_tried() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_failure_that_took_its_clients_time_is_told_and_not_made_up_for() {
+    for (clock, told) in [("8s", (200, "2")), ("11s", (504, "1"))] {
+        let yaml = format!("{THREE}timeouts: {{ connect: 1s, first_event: {clock} }}");
+        let world = World::of(&yaml, [Reply::stream().after(seconds(60)), whole_stream()]);
+        let answer = world.ask(chat(ASK_STREAM)).await;
+        let attempts = answer.header("x-magpie-attempts").unwrap().to_owned();
+        assert_eq!((answer.status.as_u16(), &*attempts), told, "{clock}");
+        let (_, text) = answer.read().await;
+        assert_eq!(text.contains("\"provider_timeout\""), told.0 == 504, "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn when_retries_are_used_up_it_is_told_who_was_asked_and_that_nobody_else_was() {
     let world = World::of(THREE, (0..5).map(|_| Reply::failing(FailureKind::NoReply)));
     // Each failure takes a retry, of which there are three without traffic.
