@@ -88,21 +88,17 @@ def test_a_helper_that_puts_chunks_together_has_one_answer(client):
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_no_target_is_left(client, stream):
-    deadline = time.monotonic() + 10
-    known = 0
-    while known < 3:
+    # At first each is asked, then as many as there are retries, and at last nobody.
+    for _ in range(10):
         start = time.monotonic()
         with pytest.raises(openai.InternalServerError) as caught:
             chat(client, "all-dead", stream=stream)
         assert time.monotonic() - start < 2
-        assert start < deadline, "it does not become known"
         assert caught.value.request_id.startswith("req_")
-        if caught.value.code == "provider_unreachable":
-            # Tried once: there were no more retries in this second.
-            continue
-        known += 1
         assert (caught.value.status_code, caught.value.code) == (503, "no_target_available")
-        assert "nowhere/a" in caught.value.message and "nowhere/b" in caught.value.message
+        message = caught.value.message
+        asked = [f"nowhere/{name}: " in message for name in "ab"]
+        assert all(asked) or (any(asked) and "nobody else was asked" in message)
         assert 1 <= int(caught.value.response.headers["retry-after"]) <= 5
 
 

@@ -80,6 +80,9 @@ pub struct Explained {
     pub retries_left: u64,
     /// What of its attempts goes side by side, such as `a race of 2`; null if nothing does.
     pub side_by_side: Option<String>,
+    /// What share of its requests goes to a shadow as well, such as `5 % to glm/glm-5`; null without a
+    /// mirror.
+    pub mirror: Option<String>,
     /// What a chat is answered with in place of the candidates, such as `a cascade of flash, max`;
     /// null where the model is not made of others.
     pub composed: Option<String>,
@@ -290,6 +293,9 @@ pub fn explain(
     };
     let told = plan.explain(&facts, question.random, now.ms);
     let (targets, health) = (plan.targets(), snapshot.health());
+    // What is forwarded is sent to one target at a time, and only texts are mirrored.
+    let is_text = matches!(question.operation, Operation::Chat | Operation::Completion);
+    let is_understood = is_text || question.operation == Operation::Embedding;
     let candidates = told.candidates.iter().map(|(index, why)| {
         let target = &targets[*index];
         CandidateView {
@@ -314,7 +320,8 @@ pub fn explain(
         most_attempts: MOST_ATTEMPTS,
         retries_left: plan.budget().left(now.ms),
         composed: plan.composed().map(ToString::to_string),
-        side_by_side: plan.beside().map(|beside| beside.to_string()),
+        side_by_side: plan.beside().filter(|_| is_understood).map(|beside| beside.to_string()),
+        mirror: plan.mirror().filter(|_| is_text).map(ToString::to_string),
         candidates: candidates.collect(),
         skipped: skipped.collect(),
     })

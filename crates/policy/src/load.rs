@@ -262,7 +262,15 @@ fn describe(fault: &Error) -> Problem {
         }
         Error::Unexpected { expected, .. } => wrong_kind(place, expected),
         Error::InvalidScalar { ty, .. } => wrong_kind(place, ty),
-        other => Problem { place, message: first_line(&other.to_string()), hint: None },
+        other => {
+            let message = first_line(&other.to_string());
+            // A number, or a word that YAML reads as true or false, such as `no`.
+            let is_text = ["expected a string", "expected `provider/model`"]
+                .iter()
+                .any(|wanted| message.contains(wanted));
+            let hint = is_text.then(|| String::from("put it in quotes"));
+            Problem { place, message, hint }
+        }
     }
 }
 

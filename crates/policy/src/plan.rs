@@ -21,6 +21,7 @@ pub(crate) mod hash;
 mod mirror;
 mod options;
 mod picker;
+mod regions;
 mod shape;
 mod sides;
 mod walk;
@@ -96,11 +97,6 @@ impl Target {
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}/{}", self.route.provider.id, self.route.upstream_model)
-    }
-
-    /// Whether it is in a region; whoever runs it at home is in all of them.
-    fn is_in(&self, region: &str) -> bool {
-        compile::is_in(self.route.provider.region.as_deref(), region)
     }
 }
 

@@ -150,6 +150,13 @@ impl<B> Unanswered<B> {
         (is_fast && self.failing.cause.passes()).then_some(self.failing.wait)
     }
 
+    /// Has the client be told this, where no provider said anything.
+    pub(crate) fn tell(&mut self, fault: Fault) {
+        if let Err(ended) = &mut self.reply {
+            ended.fault = fault;
+        }
+    }
+
     /// What the client gets.
     pub(crate) fn into_answer(self, context: &mut Context) -> Answer<B> {
         let mut reply = self.reply?;

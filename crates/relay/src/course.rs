@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use policy::Plan;
+use policy::health::retry::is_fast;
 use policy::health::{Next, Tally};
 use policy::plan::{Candidate, Composed, Failed, Picker, Resume};
 use policy::queue::Queue;
@@ -203,6 +204,23 @@ impl Course {
         self.tried.push(words);
     }
 
+    /// What a client is told where nobody answered and nobody else is asked, though there are other
+    /// targets: what became of each. `None` if the last failure says it all: it took its client's
+    /// time, or would be the same elsewhere.
+    pub(crate) fn given_up<B>(&mut self, last: &Unanswered<B>, now_ms: u64) -> Option<Fault> {
+        let failed = last.failed.filter(|failed| failed.next != Next::Answer)?;
+        let is_worth_it = !self.tried.is_empty() || is_fast(failed.took_ms);
+        if last.reply.is_ok() || !self.has_more() || !is_worth_it {
+            return None;
+        }
+        self.note(last.words());
+        let targets = self.way.as_ref()?.plan.targets().len();
+        if self.tried.len() < targets {
+            self.note(String::from("nobody else was asked"));
+        }
+        Some(self.no_target(now_ms))
+    }
+
     /// The fault of a request that no target could serve.
     fn no_target(&self, now_ms: u64) -> Fault {
         let nothing = "No target can serve this now";
@@ -292,6 +310,9 @@ impl Context {
                     way.picker.set_aside();
                     refused = Some(fault);
                 }
+                Err(Refusal::Downgrade(model, fault)) if self.leaves_region(course, &model) => {
+                    return Err(fault);
+                }
                 Err(Refusal::Downgrade(model, fault)) if !course.may_turn() => {
                     course.turned = Some(model);
                     return Err(fault);
@@ -302,6 +323,12 @@ impl Context {
                 }
             }
         }
+    }
+
+    /// Whether another model would take the request out of a region that its plan may not leave.
+    fn leaves_region(&self, course: &Course, model: &str) -> bool {
+        let Some(way) = &course.way else { return false };
+        self.snapshot.plan(model).is_ok_and(|plan| !plan.stays_within(&way.plan))
     }
 
     /// Admits the request to the next target of its plan, to be asked beside those that are asked

@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use memchr::memchr2_iter;
-use memchr::memmem::Finder;
+use memchr::memmem::{self, Finder};
+use memchr::{memchr_iter, memchr2_iter};
 use policy::plan::LIKELY_OUTPUT;
 use policy::price::ModelLimits;
 use policy::{EditPlan, Route, Sent};
@@ -74,6 +74,31 @@ pub(crate) fn opaque(bytes: u64) -> Bound {
 /// Input tokens that are likely in a body of so many bytes.
 pub(crate) fn likely_input(bytes: usize) -> u64 {
     (bytes as u64).saturating_mul(2).div_ceil(7)
+}
+
+/// Tokens of a picture, a sound or a file: what providers count for a large picture.
+const ATTACHED: u64 = 1_000;
+/// The shortest text, in bytes, that is looked at for what it carries.
+const SHORTEST_ATTACHED: usize = 1 << 10;
+/// The kind of a data URL is told within so many bytes.
+const DATA_URL: usize = 128;
+
+/// Input tokens that are likely in a JSON body: what it carries as base64 (pictures, sounds, files) is
+/// no text, whatever its length.
+pub(crate) fn likely_content(body: &[u8]) -> u64 {
+    let (mut texts, mut attached) = (body.len(), 0);
+    let (mut start, mut before) = (0, [&b""[..]; 2]);
+    for quote in memchr_iter(b'"', body) {
+        let piece = &body[start..quote];
+        if piece.len() >= SHORTEST_ATTACHED
+            && (before[0] == b"data" || memmem::find(&piece[..DATA_URL], b";base64,").is_some())
+        {
+            texts -= piece.len();
+            attached += ATTACHED;
+        }
+        (start, before) = (quote + 1, [before[1], piece]);
+    }
+    likely_input(texts) + attached
 }
 
 /// What is asked for, but not beyond what the model can.

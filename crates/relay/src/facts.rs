@@ -10,7 +10,7 @@ use policy::plan::{self, Facts, LIKELY_OUTPUT, Needs};
 use serde_json::value::RawValue;
 use wire::Envelope;
 
-use crate::estimate::likely_input;
+use crate::estimate::likely_content;
 use crate::identify::Caller;
 use crate::intake::Operation;
 
@@ -38,7 +38,7 @@ impl Looked {
             looked.metadata = member(envelope, "metadata").unwrap_or_default();
         }
         if needs.tokens {
-            looked.input_tokens = likely_input(body.len());
+            looked.input_tokens = likely_content(body);
             let bounds = ["max_completion_tokens", "max_tokens"];
             let asked = bounds.iter().find_map(|name| member::<u64>(envelope, name));
             looked.output_tokens = asked.unwrap_or(LIKELY_OUTPUT).min(LIKELY_OUTPUT);
@@ -49,7 +49,8 @@ impl Looked {
                 value.is_some_and(|value| value.raw().starts_with(b"[") && !value.is_empty())
             };
             looked.has_tools = holds("tools") || holds("functions");
-            let signs: [&[u8]; 2] = [b"image_url", b"input_image"];
+            // With their quotes: a text that speaks of them has these escaped.
+            let signs: [&[u8]; 2] = [br#""image_url""#, br#""input_image""#];
             looked.has_images = signs.iter().any(|sign| memmem::find(body, sign).is_some());
         }
         if needs.cache_key {

@@ -109,7 +109,7 @@ impl<U: Upstream> Relay<U> {
                     Box::pin(self.side_by_side(incoming, ask, side, course, context)).await
                 }
             };
-            let unanswered = match begun {
+            let mut unanswered = match begun {
                 Ok(answering) => return Ok(answering),
                 Err(unanswered) => unanswered,
             };
@@ -117,6 +117,9 @@ impl<U: Upstream> Relay<U> {
             // Where nobody was asked, nobody has failed.
             let goes_on = unanswered.failed.is_some_and(|failed| course.goes_on(failed, now_ms));
             if !goes_on && !course.again(Some(&unanswered), false, context).await {
+                if let Some(fault) = course.given_up(&unanswered, now_ms) {
+                    unanswered.tell(fault);
+                }
                 return Err(Unserved::Answer(unanswered.into_answer(context)));
             }
             course.note(unanswered.words());

@@ -104,7 +104,13 @@ impl ScriptedUpstream {
     /// the certificate of its authority in PEM.
     #[must_use]
     pub fn start_tls() -> (Self, String) {
-        let (acceptor, pem) = tls::acceptor();
+        Self::start_tls_valid([1975, 4096])
+    }
+
+    /// The same, with a certificate that is valid from the beginning of a year to that of another.
+    #[must_use]
+    pub fn start_tls_valid(years: [i32; 2]) -> (Self, String) {
+        let (acceptor, pem) = tls::acceptor(years);
         (Self::launch(Options::default(), Some(acceptor)), pem)
     }
 

@@ -39,7 +39,7 @@ pub struct Asked {
     /// Its metadata.
     #[serde(default)]
     metadata: BTreeMap<String, String>,
-    /// `chat` if absent, `completion` or `embedding`: what else there is goes to the first target.
+    /// What it asks for; `chat` if absent.
     operation: Option<Operation>,
     /// Its input tokens; 0 if absent, and then nothing is said of what they cost.
     input_tokens: Option<u64>,
@@ -72,9 +72,8 @@ impl Asked {
             return Err(Fault::field("model", message));
         }
         let operation = self.operation.unwrap_or(Operation::Chat);
-        if !matches!(operation, Operation::Chat | Operation::Completion | Operation::Embedding) {
-            let message = "Only `chat`, `completion` and `embedding` go by the plan: everything \
-                           else goes to its first target.";
+        if matches!(operation, Operation::Models | Operation::Feedback) {
+            let message = "`models` and `feedback` are answered here and go to no target.";
             return Err(Fault::field("operation", message));
         }
         let moment = |text| Expiry::try_from(text).map(|moment| moment.0);

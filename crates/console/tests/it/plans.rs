@@ -269,7 +269,7 @@ async fn what_cannot_be_asked_is_refused_with_the_field() {
         (json!({ "model": "m", "headers": { "x-a": "line\nbreak" } }), "headers"),
         (json!({ "model": "m", "headers": many }), "headers"),
         (json!({ "model": "m", "at": "soon" }), "at"),
-        (json!({ "model": "m", "operation": "speech" }), "operation"),
+        (json!({ "model": "m", "operation": "feedback" }), "operation"),
     ] {
         let reply = explain(&rig, body.clone()).await.fails(422, "invalid_field");
         assert_eq!(reply.param(), field, "{body}");

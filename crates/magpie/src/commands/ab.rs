@@ -63,6 +63,10 @@ pub(crate) fn ab(source: &Source, question: &AbQuestion) -> Outcome {
     let counts = LedgerReports::at(path).variants(&filter, &setup)?;
     let asked = Asked { model, from_ms, to_ms, alpha: question.alpha };
     let experiment = told(asked, &setup, counts);
+    // A name that is no model any more may still have a past.
+    if let (true, Err(unknown)) = (experiment.variants.is_empty(), snapshot.plan(&question.model)) {
+        return Err(unknown.told(&question.model));
+    }
     match question.json {
         true => {
             let text = serde_json::to_string_pretty(&experiment);

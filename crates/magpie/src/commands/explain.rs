@@ -36,7 +36,7 @@ pub(crate) struct Question {
     /// Metadata of the request, such as `cost_center=4711`; may be said several times.
     #[arg(long = "metadata", value_name = "NAME=VALUE")]
     metadata: Vec<String>,
-    /// What it asks for: `chat`, `completion` or `embedding`. Default: chat.
+    /// What it asks for, such as `embedding`, `responses` or `image`. Default: chat.
     #[arg(long)]
     operation: Option<String>,
     /// Its input tokens; with them it is told what they cost.
@@ -200,6 +200,9 @@ fn table(told: &Value, is_live: bool) -> String {
     }
     if let Some(beside) = told["side_by_side"].as_str() {
         let _ = writeln!(out, "\nside by side: {beside}");
+    }
+    if let Some(mirror) = told["mirror"].as_str() {
+        let _ = writeln!(out, "\nmirrored: {mirror}");
     }
     let most = &told["most_attempts"];
     let _ = match is_live {

@@ -84,3 +84,40 @@ fn interleaved(found: Vec<IpAddr>) -> Vec<IpAddr> {
     ordered.truncate(MAX_ADDRESSES);
     ordered
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 9, 9, 9));
+
+    /// The addresses of a host that had another one so long ago.
+    fn addresses(host: &str, age: Duration) -> Result<Vec<IpAddr>, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let names = Names::default();
+        names.known.borrow_mut().insert(host.into(), (Instant::now() - age, vec![OLD]));
+        let found = runtime.block_on(names.addresses(host, 443));
+        found.map(|found| found.iter().map(SocketAddr::ip).collect())
+    }
+
+    #[test]
+    fn an_address_that_changes_is_followed_and_an_old_one_is_better_than_none() {
+        let second = Duration::from_secs(1);
+        assert_eq!(addresses("localhost", FRESH - second).unwrap(), [OLD]);
+        let found = addresses("localhost", FRESH).unwrap();
+        assert!(!found.is_empty() && found.iter().all(IpAddr::is_loopback), "{found:?}");
+        // Nobody knows that name any more.
+        assert_eq!(addresses("provider.invalid", STALE - second).unwrap(), [OLD]);
+        let fault = addresses("provider.invalid", STALE).unwrap_err();
+        assert_eq!(fault.kind, FailureKind::Dns);
+    }
+
+    #[test]
+    fn families_take_turns_and_addresses_are_few() {
+        let all: Vec<IpAddr> =
+            ["::1", "::2", "::3", "1.0.0.1", "1.0.0.2"].map(|text| text.parse().unwrap()).to_vec();
+        let order: Vec<String> = interleaved(all.clone()).iter().map(ToString::to_string).collect();
+        assert_eq!(order, ["::1", "1.0.0.1", "::2", "1.0.0.2", "::3"]);
+        assert_eq!(interleaved([all.clone(), all].concat()).len(), MAX_ADDRESSES);
+    }
+}

@@ -30,8 +30,9 @@ const MAX_STREAMS: usize = 100;
 const STREAM_WINDOW: u32 = 64 << 10;
 /// What all streams of a connection together may send ahead.
 const CONNECTION_WINDOW: u32 = 4 << 20;
-/// How often a connection is asked whether it is alive, and how long it may take to say so.
-const PING: Duration = Duration::from_secs(15);
+/// How often a connection is asked whether it is alive, and how long it may take to say so: one that
+/// is dead is found in twenty seconds.
+const PING: Duration = Duration::from_secs(10);
 /// How often a new connection is looked at for the provider's settings, which are on their way and
 /// of which nothing tells when they are there.
 const LOOK: Duration = Duration::from_millis(1);

@@ -174,6 +174,11 @@ impl Wire {
         self.send(&request("POST", CHAT, &headers, chat(model, stream).as_bytes()));
     }
 
+    /// Has it wait so long for the next bytes.
+    pub(crate) fn wait_for(&mut self, time: Duration) {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+    }
+
     /// Reads more; `false` at the end of the connection, in whatever way it ended.
     fn fill(&mut self) -> bool {
         let mut piece = [0; 64 << 10];
@@ -184,7 +189,7 @@ impl Wire {
                 true
             }
             Err(fault) if matches!(fault.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                panic!("nothing came for {PATIENCE:?}; so far: {:?}", self.unread())
+                panic!("nothing came in time; so far: {:?}", self.unread())
             }
             Err(_) => false,
         }

@@ -122,6 +122,10 @@ fn a_slower_variant_that_is_liked_less_is_told_with_how_sure_that_is() {
         assert_eq!(compared(&experiment, same)["shown"], false, "{same}: {experiment}");
     }
 
+    let unknown = setup.run(&["ab", "chatt"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("Did you mean `chat`?"));
+
     // The same for people, and over the admin API.
     let table = ab(setup, &[]);
     eprintln!("{table}");

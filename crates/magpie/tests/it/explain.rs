@@ -27,6 +27,7 @@ models:
       - { if: { hours: '02:00-03:00' }, use: up/night }
       - { use: up/rest }
   'gpt-*': up/*
+  r: { race: [up/a, up/b], mirror: { to: up/c, share: 0.5 } }
 ";
 
 fn setup() -> Setup {
@@ -85,12 +86,28 @@ fn what_is_said_of_the_request_counts() {
         (&["--tools"], "up/tools"),
         (&["--images"], "up/images"),
         (&["--operation", "embedding"], "up/embedding"),
+        (&["--operation", "responses"], "up/rest"),
         (&["--at", "2026-11-22T02:30:00Z"], "up/night"),
     ] {
         let output = setup.run(&[&["explain", "w", "--json"], arguments].concat());
         let told: Value = serde_json::from_str(&said(&output)).unwrap();
         assert_eq!(told["object"], "explanation");
         assert_eq!(told["candidates"][0]["target"], expected, "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_goes_beside_an_attempt_is_told_where_it_does() {
+    let setup = setup();
+    for (operation, told) in [
+        ("chat", &["side by side: a race of 2", "mirrored: 0.5 % to up/c"][..]),
+        ("embedding", &["side by side: a race of 2"]),
+        ("image", &[]),
+    ] {
+        let text = said(&setup.run(&["explain", "r", "--operation", operation]));
+        let lines = text.lines();
+        let beside = lines.filter(|line| line.contains("side by side") || line.contains("mirror"));
+        assert_eq!(beside.collect::<Vec<_>>(), told, "{operation}");
     }
 }
 
@@ -125,7 +142,7 @@ fn what_cannot_be_explained_is_refused_with_a_reason() {
         (&["echi"][..], "There is no model `echi`. Did you mean `echo`?"),
         (&["w", "--header", "x-tier"], "write for example \"x-tier: gold\""),
         (&["w", "--at", "soon"], "`soon` is no date"),
-        (&["w", "--operation", "speech"], "go by the plan"),
+        (&["w", "--operation", "models"], "go to no target"),
         (&["w", "--operation", "dance"], "unknown variant `dance`"),
         (&["w", "--admin", "http://127.0.0.1:9"], "MAGPIE_ADMIN_TOKEN has to hold the token"),
     ] {

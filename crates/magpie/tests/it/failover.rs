@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::{DEFAULT_TEXT, Refused, ScriptedUpstream};
@@ -68,6 +69,14 @@ impl Fleet {
         let resetting = RawUpstream::start(|peer, _| {
             let _ = peer.stream.peek(&mut [0]);
         });
+        // It says that it is there, and never anything else.
+        let pinging = RawUpstream::start(|mut peer, _| {
+            peer.request();
+            peer.write("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n");
+            while peer.write(": keep-alive\n\n") {
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
         let tls = format!("https://127.0.0.1:{}/v1", silent.address().port());
         let config = [
             "log: { requests: false }\nproviders:\n",
@@ -79,17 +88,18 @@ impl Fleet {
             &provider("untrusted", &untrusted.base_url(), ""),
             &provider("closing", &closing.base_url(), ""),
             &provider("resetting", &resetting.base_url(), ""),
+            &provider("pinging", &pinging.base_url(), HASTY),
             &models(targets.iter().enumerate().map(|(number, target)| {
                 (format!("m{number}"), format!("{{ fallback: ['{target}', good/ok] }}"))
             })),
         ];
         let magpie = Setup::file(&config.concat()).start();
-        Self { magpie, bad, good, untrusted, _raw: vec![silent, closing, resetting] }
+        Self { magpie, bad, good, untrusted, _raw: vec![silent, closing, resetting, pinging] }
     }
 }
 
 /// Faults that another target makes up for, whether a stream was asked for or not.
-const EITHER: [&str; 25] = [
+const EITHER: [&str; 26] = [
     "refusing/x",
     "unnamed/x",
     "mute/x",
@@ -98,6 +108,7 @@ const EITHER: [&str; 25] = [
     "resetting/x",
     "bad/hang",
     "bad/hang-headers",
+    "bad/drip:200",
     "bad/status:401",
     "bad/status:402",
     "bad/status:403",
@@ -117,7 +128,7 @@ const EITHER: [&str; 25] = [
     "bad/redirect",
 ];
 /// Of streams that end, fall silent or fail before they say anything.
-const STREAMED: [&str; 11] = [
+const STREAMED: [&str; 12] = [
     "bad/json-for-stream",
     "bad/malformed:0",
     "bad/cut:0",
@@ -129,6 +140,7 @@ const STREAMED: [&str; 11] = [
     "bad/not-sse",
     "bad/role-cut",
     "bad/role-reset",
+    "pinging/x",
 ];
 /// Of answers in one piece that do not come whole, or are none.
 const WHOLE: [&str; 6] = [

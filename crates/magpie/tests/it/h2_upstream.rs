@@ -36,11 +36,13 @@ pub(crate) struct Manner {
     pub(crate) requests: usize,
     /// A connection ends without a word this long after its first request.
     pub(crate) cut: Option<Duration>,
+    /// It falls silent this long after its first request: nothing is read or answered any more.
+    pub(crate) freeze: Option<Duration>,
 }
 
 impl Default for Manner {
     fn default() -> Self {
-        Self { streams: 100, delay: Duration::ZERO, requests: usize::MAX, cut: None }
+        Self { streams: 100, delay: Duration::ZERO, requests: usize::MAX, cut: None, freeze: None }
     }
 }
 
@@ -134,11 +136,15 @@ async fn connection(stream: TcpStream, manner: Manner, seen: Arc<Seen>) {
             () = sleep(Duration::from_millis(2)) => {}
         }
         let count = here.load(Ordering::SeqCst);
-        if count > 0
-            && first.get_or_insert_with(tokio::time::Instant::now).elapsed()
-                > manner.cut.unwrap_or(Duration::MAX)
-        {
-            return;
+        if count > 0 {
+            let since = first.get_or_insert_with(tokio::time::Instant::now).elapsed();
+            if manner.cut.is_some_and(|cut| since > cut) {
+                return;
+            }
+            if manner.freeze.is_some_and(|freeze| since > freeze) {
+                // Held, and never looked at again.
+                std::future::pending::<()>().await;
+            }
         }
         if count >= manner.requests && !leaving {
             leaving = true;

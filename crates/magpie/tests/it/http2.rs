@@ -145,6 +145,20 @@ fn a_stream_whose_connection_is_cut_ends_with_an_error() {
 }
 
 #[test]
+fn a_connection_that_is_dead_is_found_in_twenty_seconds() {
+    let (freeze, delay) = (Some(Duration::from_millis(150)), Duration::from_millis(10));
+    let (_upstream, magpie) = served(Manner { freeze, delay, ..Manner::default() });
+    let start = Instant::now();
+    // Its clocks would let it be silent for a minute.
+    let mut wire = magpie.begin("events:1000", true);
+    wire.wait_for(Duration::from_secs(25));
+    let reply = wire.reply();
+    reply.assert_broken_off("provider_truncated");
+    assert!(reply.content().starts_with("w1 w2 "));
+    assert!(start.elapsed() < Duration::from_secs(21), "{:?}", start.elapsed());
+}
+
+#[test]
 fn a_client_that_leaves_resets_its_stream_alone() {
     let delay = Duration::from_millis(10);
     let (upstream, magpie) = served(Manner { delay, ..Manner::default() });

@@ -257,12 +257,16 @@ fn when_nobody_can_be_reached_callers_are_told_at_once_until_somebody_is_back() 
     for target in ["a/x", "b/x", "c/x"] {
         assert!(first.message().contains(target), "{}", first.message());
     }
-    // Retries are counted, so it takes some time until each has failed three times.
+    // Retries are counted, so it takes some time until each has failed three times. Until then as
+    // well it is told who was asked, and when to come again.
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 for _ in 0..15 {
-                    assert!(matches!(ask(&magpie, "chat", false).status(), 502 | 503));
+                    let reply = ask(&magpie, "chat", false);
+                    reply.assert_error(503, "no_target_available");
+                    assert!(reply.message().contains("/x: "), "{}", reply.message());
+                    assert!(reply.header("retry-after").is_some());
                     thread::sleep(Duration::from_millis(100));
                 }
             });

@@ -3,7 +3,7 @@
 use testkit::ScriptedUpstream;
 
 use crate::harness::{PROVIDER_KEY, Setup};
-use crate::raw::detour;
+use crate::raw::{RawUpstream, detour};
 
 #[test]
 fn a_certificate_of_an_unknown_authority_is_refused_and_the_key_stays_here() {
@@ -56,6 +56,43 @@ fn a_certificate_for_another_name_is_refused_though_its_authority_is_trusted() {
     reply.assert_error(502, "provider_unreachable");
     assert!(reply.message().contains("certificate"), "{}", reply.message());
     assert!(detour.connections() >= 1 && upstream.received().is_empty());
+}
+
+#[test]
+fn a_certificate_out_of_its_time_is_refused_and_its_server_left_alone() {
+    for (years, told) in [([1999, 2001], "expired"), ([3999, 4001], "not valid yet")] {
+        let (upstream, authority) = ScriptedUpstream::start_tls_valid(years);
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("authority.pem");
+        std::fs::write(&file, authority).unwrap();
+        let base_url = format!("base_url: {}", upstream.base_url());
+        let ca_file = format!("ca_file: {}", file.display());
+        let magpie = Setup::provider(&[&base_url, &ca_file]).start();
+        for stream in [false, true, false] {
+            let reply = magpie.ask("ok", stream);
+            reply.assert_error(502, "provider_unreachable");
+            assert!(reply.message().contains(told), "{}", reply.message());
+        }
+        let connections = upstream.connections();
+        magpie.ask("ok", false).assert_error(503, "no_target_available");
+        assert_eq!(upstream.connections(), connections, "three times in a row are enough");
+        assert!(upstream.received().is_empty());
+    }
+}
+
+#[test]
+fn a_server_whose_tls_is_too_old_gets_no_request() {
+    // A fatal alert in TLS 1.0: protocol_version.
+    let old = RawUpstream::start(|mut peer, _| {
+        peer.read();
+        peer.write(b"\x15\x03\x01\x00\x02\x02\x46");
+        while peer.read().is_some() {}
+    });
+    let base_url = old.base_url().replace("http:", "https:");
+    let magpie = Setup::of(&base_url).start();
+    let reply = magpie.ask("ok", false);
+    reply.assert_error(502, "provider_unreachable");
+    assert!(reply.message().contains("no TLS with"), "{}", reply.message());
 }
 
 #[test]

@@ -101,9 +101,10 @@ pub(super) fn is_composed(model: &ModelConfig) -> bool {
 pub(super) fn place(snapshot: &mut Snapshot, drafts: Vec<Draft<'_>>) -> Result<(), Vec<Problem>> {
     let mut problems = Vec::new();
     let mut plans = Vec::new();
+    let names: Vec<&str> = drafts.iter().map(|draft| draft.name).collect();
     for draft in drafts {
         let health = Arc::clone(snapshot.health());
-        let composed = compose(snapshot, draft.written, &mut problems);
+        let composed = compose(snapshot, draft.written, &names, &mut problems);
         let held = composed.map(|composed| composed.held_by(draft.holder.as_ref(), &health));
         let plan = held.and_then(|composed| Plan::composed_of(draft.name, composed, &health));
         plans.extend(plan.map(|plan| (draft.name, plan)));
@@ -125,10 +126,11 @@ pub(super) fn place(snapshot: &mut Snapshot, drafts: Vec<Draft<'_>>) -> Result<(
 fn compose(
     snapshot: &Snapshot,
     written: &At<ModelConfig>,
+    composed: &[&str],
     problems: &mut Vec<Problem>,
 ) -> Option<Composed> {
     let At { value: model, place } = written;
-    let mut plan = |name: &At<String>| find(snapshot, name, *place, problems);
+    let mut plan = |name: &At<String>| find(snapshot, name, *place, composed, problems);
     let judge = model.judge.as_ref().map(|judge| {
         let JudgeConfig { model, instructions, .. } = &judge.value;
         let instructions = instructions.as_deref().map(Into::into);
@@ -159,6 +161,7 @@ fn find(
     snapshot: &Snapshot,
     name: &At<String>,
     around: Place,
+    composed: &[&str],
     problems: &mut Vec<Problem>,
 ) -> Option<Arc<Plan>> {
     let place = name.place.max(around);
@@ -166,11 +169,11 @@ fn find(
         problems.push(Problem::new(place, message, hint));
         None
     };
+    if composed.contains(&name.value.as_str()) {
+        let message = format!("`{}` is composed itself", name.value);
+        return problem(message, "name a model that is not");
+    }
     match snapshot.plan(&name.value) {
-        Ok(plan) if plan.composed().is_some() => {
-            let message = format!("`{}` is composed itself", name.value);
-            problem(message, "name a model that is not")
-        }
         Ok(plan) => Some(plan),
         Err(unknown) => problem(unknown.told(&name.value), "name it under models"),
     }

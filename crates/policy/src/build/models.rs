@@ -245,7 +245,11 @@ pub(super) fn spot(
     providers: &[Arc<Provider>],
 ) -> Result<Spot, Option<(String, String)>> {
     let Some((id, model)) = target.split_once('/').filter(|(_, model)| !model.is_empty()) else {
-        return Err(Some((format!("`{target}` is no target"), "write provider/model".into())));
+        let hint = match config.models.iter().any(|(name, _)| name == target) {
+            true => format!("a plan is made of targets: write those of `{target}` here"),
+            false => "write provider/model".into(),
+        };
+        return Err(Some((format!("`{target}` is no target"), hint)));
     };
     if let Some(provider) = providers.iter().find(|provider| &*provider.id == id) {
         return Ok(Spot { provider: Arc::clone(provider), model: model.to_owned() });

@@ -90,6 +90,8 @@ pub enum Reason {
         of: u64,
         /// Whether it is this caller's side; else nobody is known who could have one.
         sticky: bool,
+        /// Whether it was drawn first; else those before it could not serve.
+        is_first: bool,
     },
     /// The balance chose it.
     Balanced(By),
@@ -115,10 +117,15 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Only => f.write_str("the only target"),
-            Self::Side { weight, of, sticky: true } => {
-                write!(f, "the caller's side ({weight} of {of})")
+            Self::Side { weight, of, sticky, is_first } => {
+                let side = match (sticky, is_first) {
+                    (true, true) => "the caller's side",
+                    (true, false) => "the caller's next side",
+                    (false, true) => "a side",
+                    (false, false) => "another side",
+                };
+                write!(f, "{side} ({weight} of {of})")
             }
-            Self::Side { weight, of, sticky: false } => write!(f, "a side ({weight} of {of})"),
             Self::Balanced(By::Latency) => f.write_str("the better of two"),
             Self::Balanced(By::RoundRobin) => f.write_str("its turn"),
             Self::Balanced(By::InFlight) => f.write_str("the least in flight"),
@@ -150,8 +157,6 @@ pub struct Skipped {
 pub enum Skip {
     /// The request did not fit its case, or fitted one before it. Only in an [`Explanation`].
     OtherCase,
-    /// The request may not leave its region.
-    Region,
     /// It was asked already, elsewhere in the plan.
     Tried,
     /// It is not known to take more input than the one that was asked.
@@ -195,9 +200,7 @@ impl Skip {
     #[must_use]
     pub fn is_soft(self) -> bool {
         match self {
-            Self::OtherCase | Self::Region | Self::Tried | Self::TooSmall | Self::Full { .. } => {
-                false
-            }
+            Self::OtherCase | Self::Tried | Self::TooSmall | Self::Full { .. } => false,
             Self::Ejected { unreached, .. } | Self::Probing { unreached } => !unreached,
             Self::SlowStart { .. } | Self::Benched { .. } | Self::Saturated { .. } => true,
         }
@@ -209,7 +212,6 @@ impl Skip {
         match self {
             Self::Ejected { until_ms, .. } | Self::Benched { until_ms } => Some(until_ms),
             Self::OtherCase
-            | Self::Region
             | Self::Tried
             | Self::TooSmall
             | Self::Probing { .. }
@@ -224,7 +226,6 @@ impl fmt::Display for Skip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OtherCase => f.write_str("another case applies"),
-            Self::Region => f.write_str("outside the region"),
             Self::Tried => f.write_str("asked already"),
             Self::TooSmall => f.write_str("not known to take more input"),
             Self::Ejected { unreached: true, .. } => f.write_str("could not be reached"),

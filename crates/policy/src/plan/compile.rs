@@ -60,13 +60,14 @@ impl Draft {
             is_weighted: false,
         };
         let (root, _) = compiler.node(written, &around)?;
-        let Compiler { nodes, leaves, groups, spots, needs, .. } = compiler;
+        let Compiler { nodes, leaves, groups, spots, needs, regions, .. } = compiler;
         let shape = Shape {
             nodes: nodes.into(),
             root,
             leaves: leaves.into(),
             groups: groups.into(),
             needs,
+            regions: regions.into(),
         };
         (problems.len() == before).then(|| Self { shape: Arc::new(shape), spots })
     }
@@ -133,6 +134,7 @@ struct Compiler<'c> {
     groups: Vec<(u16, u16)>,
     spots: Vec<Spot>,
     needs: Needs,
+    regions: Vec<Box<str>>,
 }
 
 /// A node, and what it is known by.
@@ -141,8 +143,8 @@ type Made = (u16, u64);
 impl<'c> Compiler<'c> {
     fn new(resolve: &'c Resolve<'c>, problems: &'c mut Vec<Problem>) -> Self {
         let needs = Needs::default();
-        let (nodes, leaves) = (Vec::new(), Vec::new());
-        Self { resolve, problems, nodes, leaves, groups: Vec::new(), spots: Vec::new(), needs }
+        let (nodes, leaves, groups, spots) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { resolve, problems, nodes, leaves, groups, spots, needs, regions: Vec::new() }
     }
 
     fn problem(&mut self, place: Place, message: impl Into<String>, hint: impl Into<String>) {
@@ -153,7 +155,10 @@ impl<'c> Compiler<'c> {
         let At { value: plan, place } = written;
         let mut around = around.clone();
         self.check_strays(plan, *place, &around);
-        around.regions.extend(plan.region.as_ref().map(|region| region.value.as_str()));
+        if let Some(region) = &plan.region {
+            around.regions.push(&region.value);
+            self.regions.push(region.value.as_str().into());
+        }
         around.is_weighted = false;
         match &plan.fallback {
             None => self.main(plan, *place, &around),
@@ -215,7 +220,11 @@ impl<'c> Compiler<'c> {
     fn deeper<'a>(&mut self, place: Place, around: &Around<'a>) -> Option<Around<'a>> {
         if around.depth >= MOST_DEPTH {
             let message = format!("a plan is at most {MOST_DEPTH} levels deep");
-            self.problem(place, message, "give an inner part a name of its own under models");
+            self.problem(
+                place,
+                message,
+                "put parts of one kind beside each other instead of in each other",
+            );
             return None;
         }
         Some(Around { depth: around.depth + 1, ..around.clone() })

@@ -50,8 +50,6 @@ pub struct Facts<'r> {
     pub cache_key: Option<&'r str>,
     /// What is the same in all requests of a conversation and different in others, hashed.
     pub conversation: Option<u64>,
-    /// The region that it may not leave, if its caller is bound to one.
-    pub region: Option<&'r str>,
     /// When it came, in milliseconds since 1970.
     pub unix_ms: u64,
 }
@@ -74,7 +72,6 @@ impl<'r> Facts<'r> {
             has_images: false,
             cache_key: None,
             conversation: None,
-            region: None,
             unix_ms: 0,
         }
     }

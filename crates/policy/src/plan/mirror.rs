@@ -1,5 +1,6 @@
 //! The shadow of a model: a target that gets a share of its requests as well.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::Target;
@@ -49,5 +50,11 @@ impl Mirror {
     #[must_use]
     pub fn is_drawn(&self, random: u64) -> bool {
         is_drawn(self.share, random)
+    }
+}
+
+impl fmt::Display for Mirror {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} % to {}", f64::from(self.share) / 100.0, self.target.name())
     }
 }

@@ -250,15 +250,15 @@ impl Plan {
         }
     }
 
-    /// Whether a request may come to where a route goes: its case leads there, within its region.
-    /// How the target is does not count.
+    /// Whether a request may come to where a route goes: its case leads there. How the target
+    /// is does not count.
     #[must_use]
     pub fn leads_to(&self, route: &Route, facts: &Facts<'_>, now_ms: u64) -> bool {
         let explanation = self.explain(facts, 0, now_ms);
         let goes_there = |target: usize| {
             self.targets[target].route.goes_to(&route.provider, &route.upstream_model)
         };
-        let is_open = |skipped: &Skipped| !matches!(skipped.skip, Skip::OtherCase | Skip::Region);
+        let is_open = |skipped: &Skipped| skipped.skip != Skip::OtherCase;
         let candidates = explanation.candidates.iter().map(|(target, _)| *target);
         let skipped = explanation.skipped.iter().filter(|skipped| is_open(skipped));
         candidates.chain(skipped.map(|skipped| skipped.target)).any(goes_there)

@@ -21,6 +21,8 @@ pub(super) struct Shape {
     /// The leaves of each balance, as a range.
     pub(super) groups: Box<[(u16, u16)]>,
     pub(super) needs: Needs,
+    /// The regions that parts of it may not leave.
+    pub(super) regions: Box<[Box<str>]>,
 }
 
 impl Shape {
@@ -33,6 +35,7 @@ impl Shape {
             leaves: Box::new([leaf]),
             groups: Box::default(),
             needs: Needs::default(),
+            regions: Box::default(),
         }
     }
 }

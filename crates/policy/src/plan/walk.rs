@@ -108,9 +108,6 @@ impl<'w, 'r> Walk<'w, 'r> {
         if self.picker.tried.has(leaf.target) {
             return Err(Skip::Tried);
         }
-        if self.facts.region.is_some_and(|region| !target.is_in(region)) {
-            return Err(Skip::Region);
-        }
         if let Some(least) = self.picker.larger_than
             && target.route.model_limits.max_input.is_none_or(|window| window <= least)
         {
@@ -197,8 +194,10 @@ impl<'w, 'r> Walk<'w, 'r> {
         let caller = caller.unwrap_or_else(|| self.picker.next_random());
         let before = self.caller.replace(caller);
         let (all, hash) = (split.sides.len(), caller ^ self.plan.salt);
+        let mut is_first = true;
         let chosen = self.drawn(&split.sides, all, hash, |walk, side| {
-            let reason = Reason::Side { weight: side.weight, of: split.total, sticky };
+            let is_first = std::mem::take(&mut is_first);
+            let reason = Reason::Side { weight: side.weight, of: split.total, sticky, is_first };
             Some(walk.choose(side.node)?.because(reason))
         });
         self.caller = before;

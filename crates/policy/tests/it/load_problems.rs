@@ -104,6 +104,18 @@ fn an_environment_variable_that_is_not_set_is_told_by_name() {
 }
 
 #[test]
+fn a_text_that_yaml_takes_for_something_else_is_to_be_quoted() {
+    for text in [
+        "teams: { red: { metadata: { cost_center: 4711 } } }\n",
+        "models: { m: { fallback: [lab/m, no] } }\n",
+    ] {
+        let found = of_form(text);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].ends_with(" | put it in quotes"), "{found:?}");
+    }
+}
+
+#[test]
 fn a_model_that_is_neither_target_nor_mapping_is_told_so() {
     let found = of_form("models:\n  a: [lab/m]\n  b: 5\n  d: lab/m\n");
     let places: Vec<&str> = found.iter().map(|told| told.split(' ').next().unwrap()).collect();

@@ -178,15 +178,6 @@ fn a_case_is_chosen_by_the_request_and_others_are_not_asked() {
 }
 
 #[test]
-fn a_request_that_may_not_leave_a_region_does_not() {
-    let plan = plan("{ balance: [c/x, d/x, a/x] }");
-    for random in 0..20 {
-        let order = order(&plan, |facts| facts.region = Some("cn"), random);
-        assert!(!order.contains(&1) && order.len() == 2, "{order:?}");
-    }
-}
-
-#[test]
 fn private_targets_come_first_and_spill_when_they_are_full() {
     let plan = plan("{ fallback: [{ target: a/x, spill_at: 2 }, c/x] }");
     let pick = || with_facts(|_| {}, |facts| plan.next(&mut Picker::new(0), facts, 0).unwrap());
@@ -382,6 +373,25 @@ fn reasons_read_from_the_root_to_the_target() {
             );
         },
     );
+}
+
+#[test]
+fn the_side_of_a_caller_is_told_from_those_that_come_after_it() {
+    let plan = plan("{ split: [{ target: a/x, fallback: [b/x] }, c/x] }");
+    let reasons = |key: Option<&'static str>| {
+        with_facts(
+            |facts| facts.key = key,
+            |facts| {
+                let told = plan.explain(facts, 7, 0).candidates;
+                let own = told.iter().map(|(_, why)| why.to_string());
+                own.filter(|why| why.contains("next") || why.contains("another")).count()
+            },
+        )
+    };
+    // Behind one's own side there is the other one, be it of one target or two.
+    for key in [Some("a"), Some("b"), Some("c"), Some("d"), None] {
+        assert!((1..=2).contains(&reasons(key)), "{key:?}");
+    }
 }
 
 #[test]

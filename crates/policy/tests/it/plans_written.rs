@@ -140,8 +140,8 @@ fn what_is_wrong_is_told_with_its_place() {
         ),
         (
             "{ when: [{ if: {}, use: a/x }, { use: b/x }] }",
-            "7:21 a condition without anything in it fits everything | see the documentation of \
-             conditions",
+            "7:21 a condition without anything in it fits everything | for example \
+             { header: { x-tier: gold }, input_over: 32k }",
         ),
         (
             "{ fallback: [c/x, d/x], region: cn }",
@@ -163,6 +163,12 @@ fn what_is_wrong_is_told_with_its_place() {
     ] {
         assert_eq!(wrong(model), [expected], "{model}");
     }
+}
+
+#[test]
+fn a_model_in_place_of_a_target_is_told_as_such() {
+    let hint = "7:24 `m` is no target | a plan is made of targets: write those of `m` here";
+    assert_eq!(wrong("{ fallback: [a/x, m] }"), [hint]);
 }
 
 #[test]
@@ -191,6 +197,7 @@ fn a_condition_that_cannot_be_is_told() {
             wrong(&format!("{{ when: [{{ if: {condition}, use: a/x }}, {{ use: b/x }}] }}"));
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with("7:21 ") && found[0].contains(message), "{found:?}");
+        assert!(found[0].contains(" | for example { header: "), "{found:?}");
     }
 }
 

@@ -201,6 +201,48 @@ async fn an_exhausted_budget_sends_to_the_cheaper_model_and_counts_the_request_o
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_cheaper_model_does_not_take_a_request_out_of_its_region() {
+    let yaml = |chat: &str, cheap: &str| {
+        format!(
+            "providers:
+  home: {{ profile: openai-compatible, base_url: 'http://home.test/v1', auth: optional, region: cn }}
+  own: {{ profile: openai-compatible, base_url: 'http://own.test/v1', auth: optional, region: private }}
+  away: {{ profile: openai-compatible, base_url: 'http://away.test/v1', auth: optional, region: intl }}
+models:
+  chat: {chat}
+  cheap: {cheap}
+  small: away/s
+prices:
+  home/m: {{ currency: USD, input: '1', output: '2', max_output: 1000 }}
+  '*/s': {{ currency: USD, input: '0.01', output: '0.01', max_output: 100 }}
+keys:
+  - name: ada-1
+    key: {ADA}
+    budget: {{ amount: $0.001, period: day, on_exhausted: {{ downgrade: cheap }} }}
+"
+        )
+    };
+    let here = "{ target: home/m, region: cn }";
+    let inside = "{ when: [{ if: { operations: [chat] }, use: { target: home/m, region: cn } }, { use: away/m }] }";
+    for (chat, cheap, leads_to) in [
+        (here, "{ fallback: [home/s, own/s] }", Some("home/s")),
+        (here, "{ fallback: [home/s, away/s] }", None),
+        (here, "{ cascade: [own/s, small] }", None),
+        (inside, "away/s", None),
+        ("home/m", "away/s", Some("away/s")),
+    ] {
+        let world = World::of(&yaml(chat, cheap), [Reply::json(ANSWER)]);
+        let answer = ask(&world).await;
+        let target = answer.header("x-magpie-target").filter(|_| answer.status == 200);
+        assert_eq!(target, leads_to, "{chat}, {cheap}: {}", answer.status);
+        if leads_to.is_none() {
+            assert_eq!(answer.error().await.1["code"], "insufficient_quota", "{chat}, {cheap}");
+            world.assert_refused("insufficient_quota");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_budget_that_only_alerts_refuses_nobody_and_tells_each_mark_once() {
     let budget = "{ amount: $0.00003, period: day, on_exhausted: alert, alerts: [50, 100] }";
     let replies = std::iter::repeat_with(|| Reply::json(ANSWER)).take(6);

@@ -371,7 +371,8 @@ fn what_cannot_be_composed_is_told_with_its_place() {
         ("{ cascade: [small, large], resume: elsewhere }", "`resume` means nothing"),
         ("{ cascade: [small, large], timeouts: { idle: 5s } }", "`timeouts` means nothing"),
         ("{ cascade: [small, lrage] }", "lrage"),
-        ("{ cascade: [small, chat] }", "chat"),
+        ("{ cascade: [small, chat] }", "`chat` is composed itself"),
+        ("{ panel: [small, large], judge: chat }", "`chat` is composed itself"),
         ("{ cascade: [small, large], judge: { model: judge, by: merge } }", "without `panel`"),
         (
             "{ panel: [small, large], judge: judge, escalate: { shorter_than: 1 } }",

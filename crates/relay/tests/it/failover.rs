@@ -204,6 +204,43 @@ async fn when_all_fail_the_last_answer_is_told_or_what_was_tried() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_failure_that_took_its_clients_time_is_told_and_not_made_up_for() {
+    for (clock, told) in [("8s", (200, "2")), ("11s", (504, "1"))] {
+        let yaml = format!("{THREE}timeouts: {{ connect: 1s, first_event: {clock} }}");
+        let world = World::of(&yaml, [Reply::stream().after(seconds(60)), whole_stream()]);
+        let answer = world.ask(chat(ASK_STREAM)).await;
+        let attempts = answer.header("x-magpie-attempts").unwrap().to_owned();
+        assert_eq!((answer.status.as_u16(), &*attempts), told, "{clock}");
+        let (_, text) = answer.read().await;
+        assert_eq!(text.contains("\"provider_timeout\""), told.0 == 504, "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_retries_are_used_up_it_is_told_who_was_asked_and_that_nobody_else_was() {
+    let world = World::of(THREE, (0..5).map(|_| Reply::failing(FailureKind::NoReply)));
+    // Each failure takes a retry, of which there are three without traffic.
+    for (attempts, told, untold) in [
+        ("3", &["one/a", "two/b", "three/c"][..], &["nobody else"][..]),
+        ("1", &["one/a", "nobody else was asked"], &["two/b", "three/c"]),
+    ] {
+        let answer = world.ask(chat(ASK)).await;
+        assert_eq!(answer.header("x-magpie-attempts"), Some(attempts));
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        let (status, error) = answer.error().await;
+        assert_eq!((status, error["code"].as_str()), (503, Some("no_target_available")));
+        let message = error["message"].as_str().unwrap();
+        assert!(told.iter().all(|words| message.contains(words)), "{message}");
+        assert!(!untold.iter().any(|words| message.contains(words)), "{message}");
+    }
+    assert_eq!(world.upstream.calls().len(), 4);
+    let records = world.take_records();
+    let last = records.last().unwrap();
+    assert_eq!((last.outcome, last.attempt, last.is_last), (Outcome::Unreachable, 1, true));
+    assert_eq!((last.status, last.fault), (503, Some("provider_no_reply")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn targets_that_cannot_be_reached_are_left_alone_and_asked_again_later() {
     let dead = (0..9).map(|_| Reply::failing(FailureKind::Connect));
     let world = World::of(THREE, dead.chain([good()]));

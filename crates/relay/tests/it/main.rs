@@ -12,6 +12,7 @@ mod cancel;
 mod clocks;
 mod composed;
 mod composed_turns;
+mod conditions;
 mod counted;
 mod cuts;
 mod edits;

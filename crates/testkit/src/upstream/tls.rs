@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
+};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::TlsAcceptor;
 
-/// An acceptor for `localhost` and 127.0.0.1 and the authority's certificate in PEM.
-pub(crate) fn acceptor() -> (TlsAcceptor, String) {
+/// An acceptor for `localhost` and 127.0.0.1 and the authority's certificate in PEM. The server's
+/// certificate is valid from the beginning of a year to that of another.
+pub(crate) fn acceptor(valid: [i32; 2]) -> (TlsAcceptor, String) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, "testkit authority");
@@ -21,6 +25,7 @@ pub(crate) fn acceptor() -> (TlsAcceptor, String) {
     let mut params = CertificateParams::new(names).unwrap();
     params.distinguished_name.push(DnType::CommonName, "scripted upstream");
     params.use_authority_key_identifier_extension = true;
+    [params.not_before, params.not_after] = valid.map(|year| date_time_ymd(year, 1, 1));
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, &issuer).unwrap();
 

@@ -169,7 +169,11 @@ impl Compiler<'_> {
             Some(at) => match Condition::compile(&at.value) {
                 Ok(condition) => Some(Some(condition)),
                 Err(message) => {
-                    self.problem(at.place, message, "see the documentation of conditions");
+                    self.problem(
+                        at.place,
+                        message,
+                        "for example { header: { x-tier: gold }, input_over: 32k }",
+                    );
                     None
                 }
             },
