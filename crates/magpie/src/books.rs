@@ -56,9 +56,9 @@ impl Books {
         apply_file(&directory, &now.callers, &pepper);
         let jwks = Arc::new(Jwks::new());
         jwks.set(&now.issuers);
-        let tokens =
-            TokenDesk::new(Arc::clone(snapshot), Arc::clone(&directory), Arc::clone(&jwks));
         let epoch = Instant::now();
+        let tokens =
+            TokenDesk::new(Arc::clone(snapshot), Arc::clone(&directory), Arc::clone(&jwks), epoch);
         let gate = Arc::new(Gate { epoch, directory, pepper, tokens: Some(Arc::new(tokens)) });
         let database = ledger.as_ref().map(|ledger| ledger.database().to_owned());
         let past = Arc::new(Past::new(database, Arc::clone(snapshot)));
