@@ -176,7 +176,7 @@ fn opening<'r>(record: &'r Record, attempt: u16, bound: Option<&Bound>) -> Openi
         stream: record.stream,
         input_estimate: bound.map_or(0, |bound| bound.input),
         max_output: bound.and_then(|bound| bound.most_output),
-        reserved: None,
+        reserved: record.reserved.map(amount),
     }
 }
 

@@ -73,6 +73,8 @@ pub(crate) struct Admission {
     taken: Vec<(Arc<Counter>, u64)>,
     reserved: Vec<Reserved>,
     exchange: Option<Arc<Exchange>>,
+    /// The most that the request can cost, once a budget that must hold has reserved it.
+    most_cost: Option<Money>,
     /// When it was made.
     at: Moment,
 }
@@ -151,8 +153,7 @@ pub(crate) fn admit(
     is_beside: bool,
 ) -> Result<Admission, Refusal> {
     let want = Want { caller, route, bound, exchange: &snapshot.exchange, is_beside };
-    let mut admission =
-        Admission { at: now, taken: Vec::new(), reserved: Vec::new(), exchange: None };
+    let mut admission = Admission::new(now);
     for level in caller.chain().levels() {
         admission.add(&level.holder, &level.terms, &want)?;
     }
@@ -203,6 +204,10 @@ pub(crate) fn knock(
 }
 
 impl Admission {
+    fn new(at: Moment) -> Self {
+        Self { taken: Vec::new(), reserved: Vec::new(), exchange: None, most_cost: None, at }
+    }
+
     /// Takes and reserves what one holder wants counted.
     fn add(&mut self, holder: &Arc<Holder>, terms: &Terms, want: &Want<'_>) -> Result<(), Refusal> {
         let whose = || match holder.kind {
@@ -256,9 +261,10 @@ impl Admission {
         whose: impl Fn() -> String,
     ) -> Result<(), Refusal> {
         let (route, bound) = (want.route, want.bound);
+        let ceiling = ceiling(route, bound);
         for account in &terms.accounts {
             let budget = account.budget();
-            let needed = self.needed(account, route, bound);
+            let needed = ceiling.and_then(|ceiling| self.converted(ceiling, account));
             let (nanos, unpriced) = match (needed, &budget.unpriced) {
                 (Some(nanos), _) => (nanos, None),
                 (None, Some(ceiling)) => (ceiling.nanos, Some(ceiling.nanos)),
@@ -268,6 +274,9 @@ impl Admission {
             let key = budget.key_share.and_then(|_| want.key_beside(holder));
             match account.reserve_for(key.as_ref(), nanos, self.at.ms) {
                 Ok(()) => {
+                    if needed.is_some() && budget.is_hard() {
+                        self.most_cost = ceiling;
+                    }
                     let (holder, account) = (Arc::clone(holder), Arc::clone(account));
                     self.reserved.push(Reserved { holder, account, key, nanos, unpriced });
                 }
@@ -286,14 +295,6 @@ impl Admission {
         Ok(())
     }
 
-    /// The most a request can cost, in the currency of an account; `None` if that is not known.
-    fn needed(&self, account: &Account, route: &Route, bound: &Bound) -> Option<u64> {
-        let price = route.price.as_ref()?;
-        let free = || (!price.depends_on_output()).then_some(0);
-        let ceiling = price.ceiling(bound.most_input, bound.most_output.or_else(free)?);
-        self.converted(ceiling, account)
-    }
-
     fn converted(&self, money: Money, account: &Account) -> Option<u64> {
         let currency = account.budget().amount.currency;
         let exchange = self.exchange.as_ref()?;
@@ -305,6 +306,11 @@ impl Admission {
         let mut admission = self;
         admission.at = began;
         admission
+    }
+
+    /// The most that the request can cost, if a budget that must hold has reserved it.
+    pub(crate) fn most_cost(&self) -> Option<Money> {
+        self.most_cost
     }
 
     /// Whether it holds nothing.
@@ -356,6 +362,13 @@ impl Admission {
         }
         alerts
     }
+}
+
+/// The most that a request can cost; `None` if that is not known.
+fn ceiling(route: &Route, bound: &Bound) -> Option<Money> {
+    let price = route.price.as_ref()?;
+    let free = || (!price.depends_on_output()).then_some(0);
+    Some(price.ceiling(bound.most_input, bound.most_output.or_else(free)?))
 }
 
 impl Drop for Admission {

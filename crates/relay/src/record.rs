@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use policy::Route;
 use policy::health::Cause;
+use policy::money::Money;
 use policy::price::Charge;
 use policy::scope::Operation;
 use wire::Usage;
@@ -133,6 +134,8 @@ pub struct Record {
     pub likely_input: u64,
     /// Output tokens, by the text that was seen.
     pub seen_output: u64,
+    /// What budgets that must hold have set aside for the attempt: the most that it can cost.
+    pub reserved: Option<Money>,
     /// Budgets whose alerts this request crossed.
     pub alerts: Vec<Alert>,
     /// Events of the stream that carried something.
@@ -185,6 +188,7 @@ impl Record {
             charge: None,
             likely_input: 0,
             seen_output: 0,
+            reserved: None,
             alerts: Vec::new(),
             events: 0,
             first_event: None,

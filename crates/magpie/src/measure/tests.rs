@@ -70,6 +70,7 @@ impl World {
             charge: None,
             likely_input: 10,
             seen_output: 5,
+            reserved: None,
             alerts: Vec::new(),
             events: 5,
             first_event: Some(Duration::from_millis(100)),

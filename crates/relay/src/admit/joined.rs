@@ -21,8 +21,7 @@ pub(crate) fn admit_joined(
     snapshot: &Snapshot,
     now: Moment,
 ) -> Result<Admission, Fault> {
-    let mut admission =
-        Admission { at: now, taken: Vec::new(), reserved: Vec::new(), exchange: None };
+    let mut admission = Admission::new(now);
     for level in caller.chain().levels() {
         let holder = &level.holder;
         let whose = || format!("{} `{}`", holder.kind.word(), holder.name);
