@@ -66,6 +66,8 @@ pub(crate) struct Used {
     pub(crate) output: u64,
     /// What it cost, if that is known.
     pub(crate) cost: Option<Money>,
+    /// It cost something, and it is not known how much.
+    pub(crate) is_unpriced: bool,
 }
 
 /// What a request holds while it runs. Only [`admit`] makes one.
@@ -352,8 +354,9 @@ impl Admission {
         for reserved in std::mem::take(&mut self.reserved) {
             let Reserved { holder, account, key, nanos, unpriced } = reserved;
             let cost = used.cost.and_then(|cost| self.converted(cost, &account));
-            // Something was used whose price is not known: the agreed ceiling is charged.
-            let agreed = unpriced.filter(|_| used.input > 0 || used.output > 0);
+            // What was used has no price, or none in this currency: the agreed ceiling is charged.
+            let is_foreign = used.cost.is_some_and(|cost| cost.nanos > 0);
+            let agreed = unpriced.filter(|_| used.is_unpriced || is_foreign);
             let charged = cost.or(agreed).unwrap_or(0);
             for percent in account.settle_for(key.as_ref(), nanos, charged, now.ms) {
                 let (holder, account) = (Arc::clone(&holder), Arc::clone(&account));

@@ -141,15 +141,15 @@ impl Series {
             self.overtaken.add(1);
         }
         self.metered[record.provenance as usize].add(1);
-        let Some(usage) = &record.usage else { return };
-        let wire::Usage { input, cached_read, cache_write, output, reasoning } = *usage;
+        let usage = record.usage.unwrap_or_default();
+        let wire::Usage { input, cached_read, cache_write, output, reasoning, .. } = usage;
         let used = [input, cached_read, cache_write, output, reasoning];
         for (count, used) in self.tokens.iter().zip(used) {
             count.add(used);
         }
         match &record.charge {
             Some(charge) => self.cost[charge.money.currency as usize].add(charge.money.nanos),
-            None => self.unpriced.add(1),
+            None => self.unpriced.add(u64::from(record.unpriced)),
         }
     }
 

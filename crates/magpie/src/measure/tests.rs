@@ -71,6 +71,8 @@ impl World {
             likely_input: 10,
             seen_output: 5,
             reserved: None,
+            unpriced: true,
+            may_cost: true,
             alerts: Vec::new(),
             events: 5,
             first_event: Some(Duration::from_millis(100)),
