@@ -24,6 +24,10 @@ ci:
 tidy:
     cargo xtask tidy
 
+# licences, sources, advisories
+deny:
+    cargo xtask deny
+
 # write the generated files
 gen:
     cargo xtask gen

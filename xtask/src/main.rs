@@ -19,6 +19,7 @@ usage: cargo xtask VERB
   ci                           what has to pass before a change lands: format, lints, tidy, test
   gen [--check]                write the generated files, or only say whether they are fresh
   tidy                         the house rules
+  deny                         licences, sources and advisories of what is built in, by cargo-deny
   prices --litellm FILE --models-dev FILE
                                the table of prices, from two public ones and prices.yaml
   bench [--quick] [--gate]     CPU, memory and delays beside nginx (see bench --help)
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Some("ci") => run::ci(),
         Some("gen") => generate::run(flag("--check")),
         Some("tidy") => tidy::run(),
+        Some("deny") => run::deny(),
         Some("prices") => prices::run(rest),
         Some("bench") => bench::run(rest),
         _ => Err(String::from(USAGE)),

@@ -60,10 +60,35 @@ fn clients() -> Result<(), String> {
     call("python3", &[&script, "--magpie", &magpie, "--upstream", &upstream])
 }
 
+/// What may come in and from where, as deny.toml has it: licences, sources, bans, and known
+/// advisories if their database can be fetched. Installs cargo-deny, which takes some minutes.
+pub(crate) fn deny() -> Result<(), String> {
+    if !has_deny() {
+        call("cargo", &["install", "cargo-deny", "--locked", "--debug"])?;
+    }
+    call("cargo", &["deny", "check", "bans", "licenses", "sources"])?;
+    match call("cargo", &["deny", "fetch", "db"]) {
+        Ok(()) => call("cargo", &["deny", "check", "--disable-fetch", "advisories"]),
+        Err(why) => {
+            println!("xtask: advisories are not looked at: {why}");
+            Ok(())
+        }
+    }
+}
+
+fn has_deny() -> bool {
+    let asked = Command::new("cargo").args(["deny", "--version"]).output();
+    asked.is_ok_and(|output| output.status.success())
+}
+
 /// What has to pass before a change lands.
 pub(crate) fn ci() -> Result<(), String> {
     call("cargo", &["fmt", "--all", "--check"])?;
     tidy::run()?;
+    match has_deny() {
+        true => deny()?,
+        false => println!("xtask: cargo-deny is not installed: `cargo xtask deny` gets it"),
+    }
     generate::run(true)?;
     call("cargo", &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     test(&[])

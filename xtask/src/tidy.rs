@@ -10,7 +10,10 @@ use crate::root;
 /// Lines of a source file.
 const MAX_LINES: usize = 500;
 /// Crates that must not come in: a second TLS or crypto provider, or an unkept parser.
+/// They stand in deny.toml too.
 const BANNED: [&str; 6] = ["ring", "openssl", "openssl-sys", "native-tls", "serde_yaml", "reqwest"];
+/// Where crates may come from.
+const REGISTRY: &str = "source = \"registry+https://github.com/rust-lang/crates.io-index\"";
 /// What a crate may not depend on, by layer: the invariants of ARCHITECTURE.md.
 const LAYERS: [(&str, &[&str]); 5] = [
     ("wire", &["tokio", "hyper", "http", "providers", "policy", "relay"]),
@@ -42,6 +45,8 @@ fn breaches() -> Result<Vec<String>, String> {
     }
     layers(&mut breaches)?;
     banned(&mut breaches)?;
+    sources(&mut breaches)?;
+    image(&mut breaches)?;
     Ok(breaches)
 }
 
@@ -134,6 +139,36 @@ fn banned(breaches: &mut Vec<String>) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Every crate is of the registry, and what is banned here is banned in deny.toml.
+fn sources(breaches: &mut Vec<String>) -> Result<(), String> {
+    let lock = read("Cargo.lock")?;
+    for line in lock.lines().filter(|line| line.starts_with("source = ") && *line != REGISTRY) {
+        breaches.push(format!("Cargo.lock: {line} is not the registry"));
+    }
+    let deny = read("deny.toml")?;
+    for name in BANNED.iter().filter(|name| !deny.contains(&format!("\"{name}\""))) {
+        breaches.push(format!("deny.toml: {name} is not denied"));
+    }
+    Ok(())
+}
+
+/// The container image is built by the toolchain that all else is built by.
+fn image(breaches: &mut Vec<String>) -> Result<(), String> {
+    let (image, toolchain) = (read("Dockerfile")?, read("rust-toolchain.toml")?);
+    let of_image = image.split("FROM rust:").nth(1).and_then(|rest| rest.split('-').next());
+    let channel = toolchain.split("channel = \"").nth(1).and_then(|rest| rest.split('"').next());
+    let is_same =
+        |image: &str, channel: &str| format!("{channel}.").starts_with(&format!("{image}."));
+    if !of_image.zip(channel).is_some_and(|(image, channel)| is_same(image, channel)) {
+        breaches.push(format!("Dockerfile: rust:{of_image:?} is not the toolchain {channel:?}"));
+    }
+    Ok(())
+}
+
+fn read(path: &str) -> Result<String, String> {
+    fs::read_to_string(root().join(path)).map_err(|fault| format!("{path}: {fault}"))
 }
 
 #[cfg(test)]

@@ -13,6 +13,9 @@ use crate::store::{Begun, Kept, Store};
 /// How an attempt ended that was never closed, because the process died.
 pub const LOST: &str = "lost";
 
+/// What a line of a bill counts that is not of what was used, but of what was set aside for it.
+pub(crate) const RESERVED: &str = "reserved";
+
 /// An attempt that has begun and is not known to be over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Open {
@@ -50,7 +53,9 @@ impl Estimate {
     pub fn reserved(opening: &Opening<'_>) -> Self {
         let tokens = Tokens { input: opening.input_estimate, ..Tokens::default() };
         let charge = opening.reserved.map(|amount| (amount.nanos, amount.currency.to_owned()));
-        Self { tokens, charge, lines: Vec::new() }
+        let each = opening.reserved.and_then(|amount| amount.nanos.checked_mul(1_000_000));
+        let lines = each.map(|each| (RESERVED.to_owned(), 1, each)).into_iter().collect();
+        Self { tokens, charge, lines }
     }
 }
 

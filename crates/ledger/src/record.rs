@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::pair::RESERVED;
+
 /// The id of a request: 128 bits of which the first 48 are the millisecond it came in, so that ids
 /// sort by time. Written as `req_` and 32 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -166,19 +168,17 @@ impl Tokens {
     }
 }
 
-/// Where token counts come from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// Where token counts come from. Their numbers are those of the journal and the database, where 2 has
+/// no meaning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Provenance {
     /// There are none: nothing was used.
     #[default]
-    None,
+    None = 0,
     /// The provider said so.
-    Reported,
-    /// Counted on the way through.
-    Counted,
-    /// Estimated: the provider never said.
-    Estimated,
+    Reported = 1,
+    /// The provider never said: by the length of what was sent, and of the text that was seen.
+    Estimated = 3,
 }
 
 impl Provenance {
@@ -188,9 +188,28 @@ impl Provenance {
         match self {
             Self::None => "none",
             Self::Reported => "reported",
-            Self::Counted => "counted",
             Self::Estimated => "estimated",
         }
+    }
+}
+
+impl Serialize for Provenance {
+    /// As a word for people, as a number otherwise.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match serializer.is_human_readable() {
+            true => serializer.serialize_str(self.word()),
+            false => serializer.serialize_u8(*self as u8),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Provenance {
+    /// From a number: nobody reads the word back.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let all = [Self::None, Self::Reported, Self::Estimated];
+        let number = u8::deserialize(deserializer)?;
+        let known = all.into_iter().find(|it| *it as u8 == number);
+        known.ok_or_else(|| de::Error::custom("no such provenance"))
     }
 }
 
@@ -279,7 +298,7 @@ pub fn formula(lines: &[Line<'_>], total: Amount<'_>) -> String {
         let plus = if text.is_empty() { "" } else { " + " };
         // What is not counted in tokens is priced by the piece.
         let (per, by) = match line.bucket {
-            "request" | "image" => ("", 1_000_000),
+            "request" | "image" | RESERVED => ("", 1_000_000),
             _ => ("/M", 1),
         };
         let rate = Amount { nanos: line.nanos_per_million / by, currency: total.currency };

@@ -56,9 +56,9 @@ impl Books {
         apply_file(&directory, &now.callers, &pepper);
         let jwks = Arc::new(Jwks::new());
         jwks.set(&now.issuers);
-        let tokens =
-            TokenDesk::new(Arc::clone(snapshot), Arc::clone(&directory), Arc::clone(&jwks));
         let epoch = Instant::now();
+        let tokens =
+            TokenDesk::new(Arc::clone(snapshot), Arc::clone(&directory), Arc::clone(&jwks), epoch);
         let gate = Arc::new(Gate { epoch, directory, pepper, tokens: Some(Arc::new(tokens)) });
         let database = ledger.as_ref().map(|ledger| ledger.database().to_owned());
         let past = Arc::new(Past::new(database, Arc::clone(snapshot)));
@@ -102,8 +102,12 @@ fn open_ledger(folder: &Path, snapshot: &Snapshot) -> Result<Ledger, String> {
 }
 
 /// What a request that was under way when the process died is taken to have used: its input, as
-/// estimated, at today's price.
+/// estimated, at today's price. It costs what was reserved for it, if that was: what it has cost is
+/// not known, and a budget that must hold has to hold over a crash.
 fn estimate(opening: &Opening<'_>, snapshot: &Snapshot) -> Estimate {
+    if opening.reserved.is_some() {
+        return Estimate::reserved(opening);
+    }
     let input = opening.input_estimate;
     let usage = wire::Usage { input, ..wire::Usage::default() };
     let price = snapshot.provider(opening.provider).and_then(|it| it.price(opening.upstream_model));

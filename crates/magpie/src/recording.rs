@@ -116,10 +116,10 @@ fn write(journal: &mut Writer, record: &Record) -> std::io::Result<()> {
     let lines: Vec<Line<'_>> =
         record.charge.iter().flat_map(|charge| &charge.lines).map(line).collect();
     let usage = record.usage.unwrap_or_default();
-    let bill = match (&record.charge, record.provenance) {
-        (Some(charge), _) => Bill::Charge(amount(charge.money)),
-        (None, Provenance::None) => Bill::Nothing,
-        (None, _) => Bill::Unpriced,
+    let bill = match &record.charge {
+        Some(charge) => Bill::Charge(amount(charge.money)),
+        None if record.unpriced => Bill::Unpriced,
+        None => Bill::Nothing,
     };
     let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let closing = Closing {
@@ -176,7 +176,7 @@ fn opening<'r>(record: &'r Record, attempt: u16, bound: Option<&Bound>) -> Openi
         stream: record.stream,
         input_estimate: bound.map_or(0, |bound| bound.input),
         max_output: bound.and_then(|bound| bound.most_output),
-        reserved: None,
+        reserved: record.reserved.map(amount),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Tokens of other issuers: who their bearers are.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use policy::directory::{Chain, Directory, Holder, KeyRecord, Origin, TermsConfig};
@@ -9,11 +10,15 @@ use policy::jwt::{self, Claims, JwtFault};
 use policy::limit::LimitsMap;
 use policy::{Snapshot, key};
 use relay::{TokenRefusal, Tokens};
+use tokio::time::Instant;
 
 use crate::jwks::Jwks;
 
-/// Bearers that are known at once. Each costs some 500 bytes.
+/// Bearers that are known at once. Each costs some 500 bytes. Beyond them, those at rest are
+/// forgotten; if none is, newcomers are refused.
 const MOST_BEARERS: usize = 100_000;
+/// How often those at rest are looked for when there are too many.
+const LOOK: Duration = Duration::from_secs(5);
 /// Verified tokens that are remembered, so that a signature is checked once. Each costs some 100
 /// bytes.
 const MOST_TOKENS: usize = 20_000;
@@ -23,6 +28,9 @@ pub(crate) struct TokenDesk {
     snapshot: Arc<ArcSwap<Snapshot>>,
     directory: Arc<Directory>,
     jwks: Arc<Jwks>,
+    /// What the times of limits are counted from.
+    epoch: Instant,
+    most_bearers: usize,
     known: Mutex<Known>,
 }
 
@@ -32,7 +40,10 @@ struct Known {
     tokens: HashMap<[u8; 32], (u64, Arc<Holder>)>,
     /// The generation of keys they were verified under: another may not have theirs.
     generation: u64,
-    bearers: usize,
+    /// The ids of those that the directory has been told of.
+    bearers: HashSet<Arc<str>>,
+    /// When bearers at rest were looked for last.
+    looked: Option<Instant>,
 }
 
 impl TokenDesk {
@@ -40,12 +51,31 @@ impl TokenDesk {
         snapshot: Arc<ArcSwap<Snapshot>>,
         directory: Arc<Directory>,
         jwks: Arc<Jwks>,
+        epoch: Instant,
     ) -> Self {
-        Self { snapshot, directory, jwks, known: Mutex::default() }
+        let (most_bearers, known) = (MOST_BEARERS, Mutex::default());
+        Self { snapshot, directory, jwks, epoch, most_bearers, known }
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes room for one more bearer. Says whether there is any.
+    fn make_room(&self, known: &mut Known) -> bool {
+        if known.bearers.len() < self.most_bearers {
+            return true;
+        }
+        let now = Instant::now();
+        if known.looked.is_some_and(|looked| now - looked < LOOK) {
+            return false;
+        }
+        known.looked = Some(now);
+        // A remembered token holds its bearer.
+        known.tokens.clear();
+        let now_ns = u64::try_from((now - self.epoch).as_nanos()).unwrap_or(u64::MAX);
+        known.bearers.retain(|id| !self.directory.forget_at_rest(id, now_ns));
+        known.bearers.len() < self.most_bearers
     }
 
     /// The bearer of claims that were verified: a holder like a key, with the terms the token has.
@@ -57,18 +87,9 @@ impl TokenDesk {
                 Some(read.map_err(|fault| format!("The limits in the token: {fault}."))?)
             }
         };
-        let id = id(claims);
-        let is_new = self.directory.holder(policy::directory::Kind::Key, &id).is_none();
-        if is_new {
-            let mut known = self.known();
-            if known.bearers >= MOST_BEARERS {
-                return Err(String::from("There are too many bearers of tokens at once."));
-            }
-            known.bearers += 1;
-        }
         let text = |name: &Option<Box<str>>| name.as_deref().map(str::to_owned);
         let record = KeyRecord {
-            id,
+            id: id(claims),
             name: claims.user.to_string(),
             digests: Vec::new(),
             user: Some(claims.user.to_string()),
@@ -76,7 +97,14 @@ impl TokenDesk {
             org: text(&claims.org),
             terms: TermsConfig { models: claims.models.clone(), limits, ..TermsConfig::default() },
         };
-        self.directory.put_key(&record, Origin::Named, now_ms)
+        // Held until the directory knows it: a bearer that is being met is not at rest.
+        let mut known = self.known();
+        if !known.bearers.contains(&*record.id) && !self.make_room(&mut known) {
+            return Err(String::from("There are too many bearers of tokens at once."));
+        }
+        let holder = self.directory.put_key(&record, Origin::Named, now_ms)?;
+        known.bearers.insert(Arc::clone(&holder.id));
+        Ok(holder)
     }
 }
 
@@ -139,3 +167,6 @@ fn id(claims: &Claims) -> String {
     let whole = format!("{:?} {:?} {rights:?}", claims.issuer.name(), claims.user);
     format!("jwt_{}", key::hex(&key::sha256(whole.as_bytes())[..12]))
 }
+
+#[cfg(test)]
+mod tests;

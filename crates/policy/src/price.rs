@@ -132,7 +132,7 @@ fn rounded(sum: u128, currency: Currency) -> Money {
 
 /// The rates of one tier, in billionths of the unit for a million tokens. Those that the price does
 /// not name are those of the bucket they fall back to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Rates {
     input: u64,
     cached_read: u64,
@@ -198,19 +198,21 @@ impl Price {
     /// What an answer of these tokens costs, at this time (Unix, in milliseconds).
     #[must_use]
     pub fn charge(&self, usage: &Usage, at_ms: u64) -> Charge {
+        let (heard, spoken) = (usage.audio_input, usage.audio_output);
         let counts = [
-            (Bucket::Input, usage.input),
+            (Bucket::Input, usage.input.saturating_sub(heard)),
             (Bucket::CachedRead, usage.cached_read),
             (Bucket::CacheWrite, usage.cache_write),
-            (Bucket::Output, usage.output),
+            (Bucket::Output, usage.output.saturating_sub(spoken)),
             (Bucket::Reasoning, usage.reasoning),
+            (Bucket::AudioInput, heard),
+            (Bucket::AudioOutput, spoken),
             (Bucket::Request, 1),
         ];
         self.charge_counts(&counts, at_ms)
     }
 
-    /// What these counts cost: for answers with images or sound, which [`Usage`] does not tell
-    /// apart. Each bucket at most once; a request is only charged for if it is among them.
+    /// What these counts cost: also of images, which [`Usage`] does not have. Each bucket at most once; a request is only charged for if it is among them.
     #[must_use]
     pub fn charge_counts(&self, counts: &[(Bucket, u64)], at_ms: u64) -> Charge {
         let inputs = counts.iter().filter(|(bucket, _)| bucket.is_input());
@@ -232,6 +234,16 @@ impl Price {
             (count > 0 && !free).then_some(Line { bucket, count, nanos_per_million })
         };
         Charge::of(self.currency, counts.iter().filter_map(line).collect())
+    }
+
+    /// What an answer costs of which nothing was counted; `None` if that depends on its tokens or
+    /// images.
+    #[must_use]
+    pub fn flat_charge(&self) -> Option<Charge> {
+        let off_peak = self.off_peak.as_ref().map(|(_, rates)| rates);
+        let mut rates = self.tiers.iter().map(|tier| &tier.rates).chain(off_peak);
+        let is_flat = self.image == 0 && rates.all(|rates| *rates == Rates::default());
+        is_flat.then(|| self.charge_counts(&[(Bucket::Request, 1)], 0))
     }
 
     /// What an answer of so many tokens costs at this time (Unix, in milliseconds), if no cache had

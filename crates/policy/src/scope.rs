@@ -256,6 +256,12 @@ impl Operation {
         matches!(self, Self::Chat | Self::Completion | Self::Embedding | Self::Responses)
     }
 
+    /// Whether a provider may bill it.
+    #[must_use]
+    pub fn may_cost(self) -> bool {
+        !matches!(self, Self::Models | Self::Feedback | Self::File | Self::Moderation)
+    }
+
     /// Whether it is passed on as it is, without being understood.
     #[must_use]
     pub fn is_forwarded(self) -> bool {

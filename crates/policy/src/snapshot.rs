@@ -340,9 +340,10 @@ impl Snapshot {
         for rule in &mut self.rules {
             rule.inherit(&before.rules);
         }
+        let known = before.holders.iter().map(|old| ((old.kind, &old.id), old));
+        let known: HashMap<(Kind, &Arc<str>), &Arc<Holder>> = known.collect();
         for holder in &self.holders {
-            let same = |old: &&Arc<Holder>| old.kind == holder.kind && old.id == holder.id;
-            if let Some(old) = before.holders.iter().find(same) {
+            if let Some(old) = known.get(&(holder.kind, &holder.id)) {
                 holder.adopt(old);
             }
         }

@@ -68,6 +68,8 @@ pub(crate) struct Used {
     pub(crate) output: u64,
     /// What it cost, if that is known.
     pub(crate) cost: Option<Money>,
+    /// It cost something, and it is not known how much.
+    pub(crate) is_unpriced: bool,
 }
 
 /// What a request holds while it runs. Only [`admit`] makes one.
@@ -77,6 +79,8 @@ pub(crate) struct Admission {
     of_request: Vec<(Arc<Counter>, u64)>,
     reserved: Vec<Reserved>,
     exchange: Option<Arc<Exchange>>,
+    /// The most that the request can cost, once a budget that must hold has reserved it.
+    most_cost: Option<Money>,
     /// When it was made.
     at: Moment,
 }
@@ -209,7 +213,7 @@ impl Admission {
     /// One that holds nothing yet.
     fn at(now: Moment) -> Self {
         let (taken, of_request, reserved) = (Vec::new(), Vec::new(), Vec::new());
-        Self { taken, of_request, reserved, exchange: None, at: now }
+        Self { taken, of_request, reserved, exchange: None, most_cost: None, at: now }
     }
 
     /// Takes and reserves what one holder wants counted.
@@ -266,9 +270,10 @@ impl Admission {
         whose: impl Fn() -> String,
     ) -> Result<(), Refusal> {
         let (route, bound) = (want.route, want.bound);
+        let ceiling = ceiling(route, bound);
         for account in &terms.accounts {
             let budget = account.budget();
-            let needed = self.needed(account, route, bound);
+            let needed = ceiling.and_then(|ceiling| self.converted(ceiling, account));
             let (nanos, unpriced) = match (needed, &budget.unpriced) {
                 (Some(nanos), _) => (nanos, None),
                 (None, Some(ceiling)) => (ceiling.nanos, Some(ceiling.nanos)),
@@ -278,6 +283,9 @@ impl Admission {
             let key = budget.key_share.and_then(|_| want.key_beside(holder));
             match account.reserve_for(key.as_ref(), nanos, self.at.ms) {
                 Ok(()) => {
+                    if needed.is_some() && budget.is_hard() {
+                        self.most_cost = ceiling;
+                    }
                     let (holder, account) = (Arc::clone(holder), Arc::clone(account));
                     self.reserved.push(Reserved { holder, account, key, nanos, unpriced });
                 }
@@ -296,14 +304,6 @@ impl Admission {
         Ok(())
     }
 
-    /// The most a request can cost, in the currency of an account; `None` if that is not known.
-    fn needed(&self, account: &Account, route: &Route, bound: &Bound) -> Option<u64> {
-        let price = route.price.as_ref()?;
-        let free = || (!price.depends_on_output()).then_some(0);
-        let ceiling = price.ceiling(bound.most_input, bound.most_output.or_else(free)?);
-        self.converted(ceiling, account)
-    }
-
     fn converted(&self, money: Money, account: &Account) -> Option<u64> {
         let currency = account.budget().amount.currency;
         let exchange = self.exchange.as_ref()?;
@@ -315,6 +315,11 @@ impl Admission {
         let mut admission = self;
         admission.at = began;
         admission
+    }
+
+    /// The most that the request can cost, if a budget that must hold has reserved it.
+    pub(crate) fn most_cost(&self) -> Option<Money> {
+        self.most_cost
     }
 
     /// Whether it holds nothing.
@@ -349,8 +354,9 @@ impl Admission {
         for reserved in std::mem::take(&mut self.reserved) {
             let Reserved { holder, account, key, nanos, unpriced } = reserved;
             let cost = used.cost.and_then(|cost| self.converted(cost, &account));
-            // Something was used whose price is not known: the agreed ceiling is charged.
-            let agreed = unpriced.filter(|_| used.input > 0 || used.output > 0);
+            // What was used has no price, or none in this currency: the agreed ceiling is charged.
+            let is_foreign = used.cost.is_some_and(|cost| cost.nanos > 0);
+            let agreed = unpriced.filter(|_| used.is_unpriced || is_foreign);
             let charged = cost.or(agreed).unwrap_or(0);
             for percent in account.settle_for(key.as_ref(), nanos, charged, now.ms) {
                 let (holder, account) = (Arc::clone(&holder), Arc::clone(&account));
@@ -359,6 +365,13 @@ impl Admission {
         }
         alerts
     }
+}
+
+/// The most that a request can cost; `None` if that is not known.
+fn ceiling(route: &Route, bound: &Bound) -> Option<Money> {
+    let price = route.price.as_ref()?;
+    let free = || (!price.depends_on_output()).then_some(0);
+    Some(price.ceiling(bound.most_input, bound.most_output.or_else(free)?))
 }
 
 impl Drop for Admission {

@@ -239,3 +239,6 @@ fn unknown(text: &str) -> Fault {
     };
     Fault::new(Code::InvalidKey, message).challenge()
 }
+
+#[cfg(test)]
+mod tests;

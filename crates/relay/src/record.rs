@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use policy::Route;
 use policy::health::Cause;
+use policy::money::Money;
 use policy::price::Charge;
 use policy::scope::Operation;
 use policy::units::milliseconds;
@@ -130,10 +131,16 @@ pub struct Record {
     pub provenance: Provenance,
     /// What they cost; `None` if the price is not known, or nothing was used.
     pub charge: Option<Charge>,
+    /// The provider may have billed it, and nobody knows how much. Never the same as nothing.
+    pub unpriced: bool,
+    /// Whether a provider may bill such a call at all.
+    pub may_cost: bool,
     /// Input tokens, by what was sent.
     pub likely_input: u64,
     /// Output tokens, by the text that was seen.
     pub seen_output: u64,
+    /// What budgets that must hold have set aside for the attempt: the most that it can cost.
+    pub reserved: Option<Money>,
     /// Budgets whose alerts this request crossed.
     pub alerts: Vec<Alert>,
     /// Events of the stream that carried something.
@@ -179,8 +186,11 @@ impl Record {
             usage: None,
             provenance: Provenance::None,
             charge: None,
+            unpriced: false,
+            may_cost: operation.may_cost(),
             likely_input: 0,
             seen_output: 0,
+            reserved: None,
             alerts: Vec::new(),
             events: 0,
             first_event: None,
@@ -198,6 +208,7 @@ impl Record {
             caller: self.caller.clone(),
             overhead: self.overhead,
             queued: self.queued,
+            may_cost: self.may_cost,
             ..Self::new(self.id, self.operation, self.at)
         }
     }
@@ -228,11 +239,12 @@ impl Record {
 
     /// Works out what was used and what it cost.
     pub(crate) fn account(&mut self) -> Used {
+        let is_billed = self.asked && self.may_have_been_billed();
         if self.asked {
-            self.provenance = match (self.usage, self.may_have_been_billed()) {
-                (Some(_), _) => Provenance::Reported,
-                (None, true) => Provenance::Estimated,
-                (None, false) => Provenance::None,
+            self.provenance = match self.usage {
+                Some(_) => Provenance::Reported,
+                None if is_billed && self.operation.has_tokens() => Provenance::Estimated,
+                None => Provenance::None,
             };
             if self.provenance == Provenance::Estimated {
                 let (input, output) = (self.likely_input, self.seen_output);
@@ -240,14 +252,18 @@ impl Record {
             }
         }
         let price = self.route.as_ref().and_then(|route| route.price.as_ref());
-        if let (Some(usage), Some(price)) = (&self.usage, price) {
-            self.charge = Some(price.charge(usage, self.at_ms()));
-        }
+        self.charge = match (&self.usage, price) {
+            (Some(usage), Some(price)) => Some(price.charge(usage, self.at_ms())),
+            (None, Some(price)) if is_billed => price.flat_charge(),
+            _ => None,
+        };
+        self.unpriced = self.charge.is_none() && (is_billed || self.usage.is_some());
         let usage = self.usage.unwrap_or_default();
         Used {
             input: usage.input_total(),
             output: usage.output_total(),
             cost: self.charge.as_ref().map(|charge| charge.money),
+            is_unpriced: self.unpriced,
         }
     }
 
@@ -255,7 +271,6 @@ impl Record {
     /// answered with an error, and what never reached it, it does not.
     fn may_have_been_billed(&self) -> bool {
         use Outcome::{ProviderError, Refused, Unreachable};
-        let ended = !matches!(self.outcome, Refused | ProviderError | Unreachable);
-        ended && self.operation.has_tokens()
+        self.may_cost && !matches!(self.outcome, Refused | ProviderError | Unreachable)
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Response, StatusCode, header};
+use http::{Method, Response, StatusCode, header};
 use http_body::Body;
 use policy::health::Cause;
 use policy::plan::Failed;
@@ -171,7 +171,11 @@ impl<U: Upstream> Relay<U> {
         let operation = endpoint.as_ref().map_or(Operation::Other, |endpoint| endpoint.operation);
         let now = Moment::new(start - self.0.callers.gate.epoch, at);
         let recorder = Rc::clone(&self.0.recorder);
-        let settlement = Settlement::open(id, operation, at, start, now.ns / 1_000_000, recorder);
+        let mut settlement =
+            Settlement::open(id, operation, at, start, now.ns / 1_000_000, recorder);
+        if parts.method != Method::POST {
+            settlement.note(|record| record.may_cost = false);
+        }
         let mut context = Context {
             snapshot,
             start,

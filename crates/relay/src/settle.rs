@@ -271,6 +271,7 @@ impl Settlement {
         let number = self.attempts() + 1;
         let Some(record) = &mut self.open else { return Ok(()) };
         record.likely_input = bound.input;
+        record.reserved = self.admission.as_ref().and_then(|admission| admission.most_cost());
         let before = std::mem::replace(&mut record.attempt, number);
         if let Err(fault) = self.recorder.open(record, bound) {
             record.attempt = before;

@@ -2,7 +2,8 @@
 //!
 //! Providers disagree about whether cached tokens are part of the input and whether reasoning is
 //! part of the output. Here the five buckets are *disjoint*: adding them up gives every token that
-//! was billed, each once.
+//! was billed, each once. Beside them stands how many of two of them are sound, which has a price of
+//! its own.
 
 use crate::envelope::Problem;
 use crate::json::Scanner;
@@ -20,6 +21,10 @@ pub struct Usage {
     pub output: u64,
     /// Output tokens spent on reasoning.
     pub reasoning: u64,
+    /// Those of `input` that are sound.
+    pub audio_input: u64,
+    /// Those of `output` that are sound.
+    pub audio_output: u64,
 }
 
 impl Usage {
@@ -52,6 +57,8 @@ struct Told {
     cached: u64,
     written: u64,
     reasoning: u64,
+    heard: u64,
+    spoken: u64,
 }
 
 /// Reads the usage object that begins here, and moves past it.
@@ -62,10 +69,12 @@ pub(crate) fn read(scanner: &mut Scanner<'_>, depth: u32) -> Result<Usage, Probl
             b"prompt_tokens" | b"input_tokens" => &mut told.input,
             b"completion_tokens" | b"output_tokens" => &mut told.output,
             b"prompt_cache_hit_tokens" | b"cached_tokens" => &mut told.cached,
-            b"prompt_tokens_details"
-            | b"input_tokens_details"
-            | b"completion_tokens_details"
-            | b"output_tokens_details" => return details(inner, depth + 1, &mut told),
+            b"prompt_tokens_details" | b"input_tokens_details" => {
+                return details(inner, depth + 1, &mut told, |told| &mut told.heard);
+            }
+            b"completion_tokens_details" | b"output_tokens_details" => {
+                return details(inner, depth + 1, &mut told, |told| &mut told.spoken);
+            }
             _ => return inner.skip_value(depth + 1),
         };
         *slot = count(inner.value(depth + 1)?).max(*slot);
@@ -74,7 +83,12 @@ pub(crate) fn read(scanner: &mut Scanner<'_>, depth: u32) -> Result<Usage, Probl
     Ok(told.into())
 }
 
-fn details(scanner: &mut Scanner<'_>, depth: u32, told: &mut Told) -> Result<(), Problem> {
+fn details(
+    scanner: &mut Scanner<'_>,
+    depth: u32,
+    told: &mut Told,
+    sound: fn(&mut Told) -> &mut u64,
+) -> Result<(), Problem> {
     if scanner.peek() != Some(b'{') {
         return scanner.skip_value(depth);
     }
@@ -83,6 +97,7 @@ fn details(scanner: &mut Scanner<'_>, depth: u32, told: &mut Told) -> Result<(),
             b"cached_tokens" => &mut told.cached,
             b"cache_write_tokens" | b"cache_creation_input_tokens" => &mut told.written,
             b"reasoning_tokens" => &mut told.reasoning,
+            b"audio_tokens" => sound(told),
             _ => return inner.skip_value(depth + 1),
         };
         *slot = count(inner.value(depth + 1)?).max(*slot);
@@ -100,12 +115,15 @@ impl From<Told> for Usage {
         let cached_read = told.cached.min(told.input);
         let cache_write = told.written.min(told.input - cached_read);
         let reasoning = told.reasoning.min(told.output);
+        let (input, output) = (told.input - cached_read - cache_write, told.output - reasoning);
         Self {
-            input: told.input - cached_read - cache_write,
+            input,
             cached_read,
             cache_write,
-            output: told.output - reasoning,
+            output,
             reasoning,
+            audio_input: told.heard.min(input),
+            audio_output: told.spoken.min(output),
         }
     }
 }

@@ -175,3 +175,16 @@ fn a_record_that_is_too_long_is_not_written() {
     let lines = vec![line; 1000];
     assert_eq!(put_closing(&mut buffer, SALT, &Closing { lines: &lines, ..closing(1) }), None);
 }
+
+#[test]
+fn provenance_is_a_number_here_and_a_word_for_people() {
+    use Provenance::{Estimated, None, Reported};
+    for (provenance, number, word) in
+        [(None, 0, "none"), (Reported, 1, "reported"), (Estimated, 3, "estimated")]
+    {
+        assert_eq!(postcard::to_stdvec(&provenance).unwrap(), [number]);
+        assert_eq!(postcard::from_bytes(&[number]), Ok(provenance));
+        assert_eq!(serde_json::to_value(provenance).unwrap(), word);
+    }
+    assert!(postcard::from_bytes::<Provenance>(&[2]).is_err());
+}

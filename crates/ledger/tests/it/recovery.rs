@@ -25,7 +25,7 @@ fn a_request_that_was_never_closed_is_lost_at_what_was_reserved() {
     assert_eq!((lost.outcome.as_str(), lost.last_of), (LOST, Some(1)));
     assert_eq!(lost.tokens, Tokens { input: 1234, ..Tokens::default() });
     assert_eq!((lost.provenance, lost.cost), (Provenance::Estimated, Some(usd(8_500_000))));
-    assert_eq!(lost.team, "red");
+    assert_eq!((&*lost.team, &*lost.formula), ("red", "1 reserved × $0.0085 = $0.0085"));
     assert_eq!(totals(&reader), (2, 2, 9_400_000));
     assert_eq!(segments(crashed.path()), [] as [std::path::PathBuf; 0]);
     drop(ledger);

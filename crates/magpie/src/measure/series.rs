@@ -147,8 +147,8 @@ impl Series {
             self.overtaken.add(1);
         }
         self.metered[record.provenance as usize].add(1);
-        let Some(usage) = &record.usage else { return };
-        let wire::Usage { input, cached_read, cache_write, output, reasoning } = *usage;
+        let usage = record.usage.unwrap_or_default();
+        let wire::Usage { input, cached_read, cache_write, output, reasoning, .. } = usage;
         let used = [input, cached_read, cache_write, output, reasoning];
         for (count, used) in self.tokens.iter().zip(used) {
             count.add(used);
@@ -161,7 +161,7 @@ impl Series {
                     self.overtaken_cost[currency].add(nanos);
                 }
             }
-            None => self.unpriced.add(1),
+            None => self.unpriced.add(u64::from(record.unpriced)),
         }
     }
 

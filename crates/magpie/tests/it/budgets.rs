@@ -229,6 +229,45 @@ fn a_model_with_a_star_has_one_budget_over_a_restart() {
     }
 }
 
+/// Kills it while two requests are under way that may cost a dollar each. Says what the budget has
+/// as spent after that, and the attempts.
+fn killed_in_the_middle(on_exhausted: &str) -> (Magpie, u64, Vec<Value>) {
+    let upstream = ScriptedUpstream::start();
+    let budget = format!("{{ amount: '$2.50', period: month, on_exhausted: {on_exhausted} }}");
+    let more = format!(
+        "keys: [{{ name: ci, key: '{KEY}', budget: {budget} }}]\n\
+         prices: {{ 'up/*': {{ input: 0, output: 10000, max_output: 100 }} }}"
+    );
+    let magpie = Setup::of(&upstream.base_url()).with_admin().and(&more).start();
+    let wires = [begin(&magpie, "up/stall:3", true), begin(&magpie, "up/hang", false)];
+    let start = Instant::now();
+    while standing(&magpie) != (0, 200) || upstream.received().len() < wires.len() {
+        assert!(start.elapsed() < PATIENCE, "{:?}", standing(&magpie));
+        thread::sleep(Duration::from_millis(5));
+    }
+    magpie.process.signal("KILL");
+    let magpie = magpie.kill().start();
+    let (spent, reserved) = standing(&magpie);
+    assert_eq!(reserved, 0);
+    let found = attempts_of(&magpie, wires.len());
+    assert!(found.iter().all(|it| it["outcome"] == "lost" && it["provenance"] == "estimated"));
+    (magpie, spent, found)
+}
+
+#[test]
+fn what_was_reserved_when_it_was_killed_counts_as_spent() {
+    let (magpie, spent, found) = killed_in_the_middle("refuse");
+    assert_eq!(spent, 200, "the provider may have made all of it");
+    for attempt in &found {
+        assert_eq!(attempt["formula"], "1 reserved × $1 = $1", "{attempt}");
+    }
+    ask(&magpie, "up/ok").assert_error(429, "insufficient_quota");
+    // One that only tells has nothing to hold: the estimate is told.
+    let (_magpie, spent, found) = killed_in_the_middle("alert");
+    assert_eq!(spent, 0);
+    assert!(found.iter().all(|it| !it["formula"].as_str().unwrap().contains("reserved")));
+}
+
 #[test]
 fn a_used_up_budget_sends_requests_to_the_cheaper_model_it_names() {
     let upstream = ScriptedUpstream::start();

@@ -126,6 +126,11 @@ fn cost(attempt: &Value) -> u64 {
     nanos(text(&attempt["cost"], "amount"))
 }
 
+/// What tokens cost here, in billionths of a dollar.
+fn price(Tokens { input, cached, output }: Tokens) -> u64 {
+    input * 1000 + cached * 500 + output * 2000
+}
+
 /// What is known when all is over.
 struct Aftermath {
     sent: Vec<Sent>,
@@ -210,7 +215,7 @@ impl Aftermath {
         records
     }
 
-    /// What is settled is what the provider counted; what is lost is estimated. Says how many there
+    /// What is settled is what the provider counted; what is lost costs what was reserved. Says how many there
     /// are of each, and how many tokens were settled.
     fn check_counts(&self) -> (usize, usize, u64) {
         let is_lost = |record: &&Value| text(record, "outcome") == "lost";
@@ -218,14 +223,17 @@ impl Aftermath {
         for record in &lost {
             let input = Tokens::of(record).input;
             assert!(input > 0 && record["provenance"] == "estimated", "{record}");
-            assert_eq!(cost(record), input * 1000, "{record}");
+            // The budget had it reserved: no less than the provider can bill.
+            let received = self.received.get(text(record, "upstream_model"));
+            let billed = received.map_or(0, |received| price(Tokens::billed(received)));
+            assert!(cost(record) >= billed.max(input * 1000 + 100 * 2000), "{record}");
+            assert!(text(record, "formula").starts_with("1 reserved × $"), "{record}");
         }
         let mut sum = Tokens::default();
         for record in &settled {
-            let Tokens { input, cached, output } = Tokens::of(record);
             let counted = Tokens::billed(&self.received[text(record, "upstream_model")]);
             assert_eq!(Tokens::of(record), counted, "{record}");
-            assert_eq!(cost(record), input * 1000 + cached * 500 + output * 2000, "{record}");
+            assert_eq!(cost(record), price(counted), "{record}");
             sum = sum.plus(counted);
         }
         (settled.len(), lost.len(), sum.input + sum.cached + sum.output)

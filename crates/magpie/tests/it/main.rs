@@ -65,4 +65,5 @@ mod tls;
 mod tls_client;
 mod tls_listener;
 mod turn;
+mod unit;
 mod windows;

@@ -163,12 +163,13 @@ impl Holder {
         Arc::new(holder)
     }
 
-    /// Whether nothing is counted that a new one would not have.
+    /// Whether nothing is counted that a new one would not have. One with a budget is never.
     pub(crate) fn is_at_rest(&self, now_ns: u64) -> bool {
         let all_left = |counter: &Arc<Counter>| {
             counter.standing(now_ns).remaining == counter.limit().capacity()
         };
-        self.terms.load().counters.iter().all(all_left)
+        let terms = self.terms.load();
+        terms.accounts.is_empty() && terms.counters.iter().all(all_left)
     }
 
     /// Takes over the counters and accounts of the one it takes the place of, as far as their

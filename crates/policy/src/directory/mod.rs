@@ -228,6 +228,29 @@ impl Directory {
         book.holders.get(&(kind, id)).inspect(|holder| holder.clear());
     }
 
+    /// Forgets a key that is not in the store or the file, if nobody is in the middle of a call with it
+    /// and nothing is counted that a new one would not have: whoever comes again begins where it
+    /// ended. Whom it belongs to is forgotten with it, if they have no terms and nobody else belongs
+    /// to them. Says whether it is gone.
+    pub fn forget_at_rest(&self, id: &str, now_ns: u64) -> bool {
+        let mut book = self.book();
+        let id: Arc<str> = Arc::from(id);
+        let known = (Kind::Key, Arc::clone(&id));
+        let may_go = book.holders.get(&known).is_some_and(|holder| {
+            let is_named = holder.terms().origin == Origin::Named;
+            // Whoever holds one beside the book is in the middle of a call.
+            is_named && Arc::strong_count(holder) == 1 && holder.is_at_rest(now_ns)
+        });
+        let gone = may_go.then(|| book.holders.remove(&known)).flatten();
+        if let Some(holder) = &gone {
+            book.digests.remove(&id);
+            let above = Chain::from(holder);
+            holder.clear();
+            book.forget_unnamed(above);
+        }
+        gone.is_some()
+    }
+
     /// Takes the digest of a key out, unless it has become another key's: a key of the file that is
     /// called something else now.
     fn forget(&self, digest: &Digest, id: &str) {
@@ -287,6 +310,18 @@ impl Book {
         };
         self.holders.insert((Kind::Key, id), Arc::clone(&holder));
         holder
+    }
+
+    /// Forgets those of a chain that have no terms and are named by nobody outside it.
+    fn forget_unnamed(&mut self, chain: Chain) {
+        let groups = chain.levels().filter(|level| level.terms.origin == Origin::Named);
+        let groups: Vec<_> = groups.map(|it| (it.holder.kind, Arc::clone(&it.holder.id))).collect();
+        drop(chain);
+        for group in groups {
+            if self.holders.get(&group).is_some_and(|holder| Arc::strong_count(holder) == 1) {
+                self.holders.remove(&group);
+            }
+        }
     }
 
     /// The holder of a group; a new one without terms if it is not known.

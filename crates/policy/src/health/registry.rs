@@ -2,7 +2,7 @@
 //! not to the configuration that names them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::allowance::Allowance;
 use super::bench::{Bench, Credentials};
@@ -15,7 +15,10 @@ use crate::queue::{Bell, Line};
 
 /// Targets, credentials and budgets that are kept, each. Beyond them, those that no snapshot holds
 /// are forgotten; if all are held, the newcomers are not kept over a reload.
-pub const MOST_KEPT: usize = 4_096;
+pub const MOST_KEPT: usize = 16_384;
+/// Newcomers that are not kept before it is looked again who is not held any more: looking takes as
+/// long as there are many.
+const UNKEPT: usize = 1_024;
 /// Bytes of a name that is kept: callers may write names of models, as long as a body may be.
 const LONGEST_KEPT: usize = 1_024;
 
@@ -132,44 +135,68 @@ impl Health {
 
 /// Things by name, within the bound.
 #[derive(Default)]
-pub(super) struct Kept<T>(Mutex<HashMap<Box<str>, Arc<T>>>);
+pub(super) struct Kept<T>(Mutex<Known<T>>);
+
+#[derive(Default)]
+struct Known<T> {
+    by_name: HashMap<Box<str>, Arc<T>>,
+    /// Newcomers until it is looked again who can be forgotten.
+    unkept: usize,
+}
 
 impl<T: Default> Kept<T> {
     pub(super) fn get(&self, name: &str) -> Arc<T> {
         if name.len() > LONGEST_KEPT {
             return Arc::default();
         }
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = kept.get(name) {
+        let mut kept = self.known();
+        if let Some(known) = kept.by_name.get(name) {
             return Arc::clone(known);
         }
-        if kept.len() >= MOST_KEPT {
-            kept.retain(|_, known| Arc::strong_count(known) > 1);
+        if kept.by_name.len() >= MOST_KEPT {
+            kept.make_room();
         }
         let made = Arc::<T>::default();
-        if kept.len() < MOST_KEPT {
-            kept.insert(name.into(), Arc::clone(&made));
+        if kept.by_name.len() < MOST_KEPT {
+            kept.by_name.insert(name.into(), Arc::clone(&made));
         }
         made
     }
 
+    fn known(&self) -> MutexGuard<'_, Known<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What is kept under a name.
     pub(super) fn find(&self, name: &str) -> Option<Arc<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.known().by_name.get(name).cloned()
     }
 
     /// Looks at all whose names begin so.
     pub(super) fn each(&self, front: &str, look: impl Fn(&T)) {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().filter(|(name, _)| name.starts_with(front)).for_each(|(_, known)| look(known));
+        let kept = self.known();
+        let named = kept.by_name.iter().filter(|(name, _)| name.starts_with(front));
+        named.for_each(|(_, known)| look(known));
     }
 
     fn all(&self) -> Vec<(Box<str>, Arc<T>)> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().map(|(name, known)| (name.clone(), Arc::clone(known))).collect()
+        let kept = self.known();
+        kept.by_name.iter().map(|(name, known)| (name.clone(), Arc::clone(known))).collect()
     }
 
     fn len(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.known().by_name.len()
+    }
+}
+
+impl<T> Known<T> {
+    /// Forgets what nobody holds, but not for each newcomer.
+    fn make_room(&mut self) {
+        if self.unkept > 0 {
+            self.unkept -= 1;
+            return;
+        }
+        self.by_name.retain(|_, known| Arc::strong_count(known) > 1);
+        self.unkept = UNKEPT;
     }
 }

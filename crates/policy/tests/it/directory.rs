@@ -215,6 +215,52 @@ fn only_what_the_file_owned_goes_with_the_file() {
     assert_eq!((counters("t"), counters("s")), (0, 1));
 }
 
+/// The bearer of a token, as whoever verifies tokens puts it there.
+fn bearer(directory: &Directory, user: &str, team: &str) -> Arc<Holder> {
+    let record = KeyRecord {
+        digests: Vec::new(),
+        user: some(user),
+        team: some(team),
+        ..key(&format!("jwt_{user}"), user, r#"{"limits": {"rpm": 10}}"#)
+    };
+    directory.put_key(&record, Origin::Named, 0).unwrap()
+}
+
+#[test]
+fn a_bearer_at_rest_is_forgotten_with_those_whom_it_alone_has_named() {
+    let directory = Directory::default();
+    directory.put_group(Kind::Team, "written", &group(LIMITED), Origin::File, 0).unwrap();
+    drop(bearer(&directory, "ada", "written"));
+    drop(bearer(&directory, "bob", "shared"));
+    drop(bearer(&directory, "eve", "shared"));
+    let known = |kind, id: &str| directory.holder(kind, id).is_some();
+    assert!(directory.forget_at_rest("jwt_ada", 0) && !directory.forget_at_rest("jwt_ada", 0));
+    assert!(!known(Kind::Key, "jwt_ada") && !known(Kind::User, "ada"));
+    assert!(known(Kind::Team, "written"), "it has terms");
+    assert!(directory.forget_at_rest("jwt_bob", 0));
+    assert!(!known(Kind::User, "bob") && known(Kind::Team, "shared"), "another one is in it");
+    assert!(directory.forget_at_rest("jwt_eve", 0));
+    assert_eq!(directory.holders().len(), 1);
+}
+
+#[test]
+fn nobody_is_forgotten_whose_limits_have_not_come_back_who_calls_or_who_is_written_down() {
+    let directory = Directory::default();
+    let (minute_ns, used) = (60_000_000_000, bearer(&directory, "ada", "t"));
+    used.terms().counters[0].take(4, 1).unwrap();
+    assert!(!directory.forget_at_rest("jwt_ada", minute_ns), "it is in the middle of a call");
+    drop(used);
+    assert!(!directory.forget_at_rest("jwt_ada", 2), "it would begin its minute anew");
+    assert!(directory.forget_at_rest("jwt_ada", minute_ns));
+    for origin in [Origin::File, Origin::Store] {
+        directory.put_key(&key("k", "k", "{}"), origin, 0).unwrap();
+        assert!(!directory.forget_at_rest("k", minute_ns));
+    }
+    let record = KeyRecord { digests: Vec::new(), ..key("rich", "rich", LIMITED) };
+    directory.put_key(&record, Origin::Named, 0).unwrap();
+    assert!(!directory.forget_at_rest("rich", minute_ns), "its budget would begin anew");
+}
+
 #[test]
 fn names_that_would_spoil_a_log_are_refused_and_change_nothing() {
     let directory = Directory::default();

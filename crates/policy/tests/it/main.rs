@@ -31,6 +31,7 @@ mod limits_at_once;
 mod limits_config;
 mod listed;
 mod load_problems;
+mod many_models;
 mod mirrors;
 mod mutations;
 mod namesakes;

@@ -36,7 +36,14 @@ fn a_charge_shows_its_formula() {
         "{ currency: CNY, input: 4, cached_read: 1, cache_write: 5, output: 18, reasoning: 20,
            per_request: 0.005 }",
     );
-    let all = Usage { input: 1, cached_read: 2, cache_write: 3, output: 4, reasoning: 5 };
+    let all = Usage {
+        input: 1,
+        cached_read: 2,
+        cache_write: 3,
+        output: 4,
+        reasoning: 5,
+        ..Usage::default()
+    };
     assert_eq!(
         price.charge(&all, 0).formula(),
         "1 input × ¥4/M + 2 cached read × ¥1/M + 3 cache write × ¥5/M + 4 output × ¥18/M \
@@ -47,8 +54,14 @@ fn a_charge_shows_its_formula() {
 #[test]
 fn buckets_without_a_rate_of_their_own_cost_what_they_are_part_of() {
     let price = written("{ input: 3, output: 15 }");
-    let parts =
-        Usage { input: 1, cached_read: 10, cache_write: 100, output: 1000, reasoning: 10_000 };
+    let parts = Usage {
+        input: 1,
+        cached_read: 10,
+        cache_write: 100,
+        output: 1000,
+        reasoning: 10_000,
+        ..Usage::default()
+    };
     let whole = price.charge(&usage(111, 11_000), 0);
     assert_eq!(price.charge(&parts, 0).money, whole.money);
 }
@@ -146,6 +159,19 @@ fn hours_may_run_into_the_next_day_and_week() {
 }
 
 #[test]
+fn sound_within_input_and_output_has_rates_of_its_own() {
+    let usage =
+        Usage { input: 50, output: 30, audio_input: 40, audio_output: 30, ..Usage::default() };
+    let price = written("{ input: 1, output: 2, audio_input: 10, audio_output: 20 }");
+    assert_eq!(
+        price.charge(&usage, 0).formula(),
+        "10 input × $1/M + 40 audio input × $10/M + 30 audio output × $20/M = $0.00101"
+    );
+    let price = written("{ input: 1, output: 2 }");
+    assert_eq!(price.charge(&usage, 0).money.nanos, 110_000, "as input and output otherwise");
+}
+
+#[test]
 fn images_and_sound_are_charged_for_where_they_are_counted() {
     let price = written(
         "{ input: 1, output: 2, audio_input: 10, audio_output: 20,
@@ -174,6 +200,8 @@ fn the_largest_numbers_do_not_overflow() {
         cache_write: u64::MAX,
         output: u64::MAX,
         reasoning: u64::MAX,
+        audio_input: 0,
+        audio_output: u64::MAX,
     };
     assert_eq!(price.charge(&all, u64::MAX).money.nanos, u64::MAX);
     assert_eq!(price.ceiling(u64::MAX, u64::MAX).nanos, u64::MAX);
@@ -202,6 +230,8 @@ fn any_usage() -> impl Strategy<Value = Usage> {
             cache_write,
             output,
             reasoning,
+            audio_input: input / 3,
+            audio_output: output / 2,
         },
     )
 }
@@ -290,7 +320,7 @@ proptest! {
         prop_assert_eq!(parts.matches(" × ").count(), charge.lines.len());
         let end = format!(" = {}", charge.money);
         prop_assert!(parts.ends_with(&end));
-        let Usage { input, cached_read, cache_write, output, reasoning } = usage;
+        let Usage { input, cached_read, cache_write, output, reasoning, .. } = usage;
         let tokens = charge.lines.iter().filter(|line| line.bucket != Bucket::Request);
         let counted: u128 = tokens.map(|line| u128::from(line.count)).sum();
         let used = [input, cached_read, cache_write, output, reasoning];
@@ -320,6 +350,8 @@ proptest! {
             cache_write: usage.cache_write.saturating_add(more.cache_write),
             output: usage.output.saturating_add(more.output),
             reasoning: usage.reasoning.saturating_add(more.reasoning),
+            audio_input: usage.audio_input + more.audio_input,
+            audio_output: usage.audio_output + more.audio_output,
         };
         prop_assert!(price.charge(&usage, 0).money.nanos <= price.charge(&larger, 0).money.nanos);
     }

@@ -7,7 +7,8 @@ use relay::{FailureKind, Outcome, Provenance};
 
 use crate::scripted::Reply;
 use crate::world::{
-    ASK, ASK_STREAM, DONE, FINISH, LAB, USAGE, World, all, chat, chunk, keyed, millis, seconds,
+    ASK, ASK_STREAM, DONE, FINISH, LAB, USAGE, World, all, chat, chunk, get, keyed, millis, post,
+    seconds,
 };
 
 const ADA: &str = "mk-of-ada-0123456789";
@@ -280,6 +281,43 @@ async fn what_has_no_price_is_refused_or_taken_for_the_agreed_amount_and_never_f
     let world = World::of(&unpriced(soft), [Reply::json(ANSWER)]);
     assert_eq!(ask(&world).await.status, 200);
     assert_eq!(spent(&world), (0, 0));
+}
+
+/// Pictures, speech and the like come without token counts.
+#[tokio::test(start_paused = true)]
+async fn what_has_no_counts_costs_what_a_request_does_or_the_agreed_amount_and_is_not_free() {
+    let agreed = funded("{ amount: $1, period: day, unpriced: $0.4 }");
+    let by_tokens = "lab/up-model: { input: \"1\", output: \"2\", max_output: 1000 }";
+    let flat = agreed.replace(by_tokens, "lab/up-model: { per_request: \"0.01\" }");
+    let free = agreed.replace(by_tokens, "lab/up-model: { input: \"0\", output: \"0\" }");
+    let body = r#"{"model":"chat","input":"a"}"#;
+    for (yaml, path, status, cost) in [
+        (&agreed, "/v1/images/generations", 200, Some(400_000_000)),
+        (&agreed, "/v1/audio/speech", 200, Some(400_000_000)),
+        (&agreed, "/v1/rerank", 200, Some(400_000_000)),
+        (&agreed, "/v1/videos", 200, Some(400_000_000)),
+        (&agreed, "/v1/images/generations", 500, None),
+        (&agreed, "/v1/moderations", 200, None),
+        (&flat, "/v1/images/generations", 200, Some(10_000_000)),
+        (&flat, "/v1/rerank", 500, None),
+        (&free, "/v1/images/generations", 200, Some(0)),
+    ] {
+        let world = World::of(yaml, [Reply::status(status).data("{}")]);
+        let answer = world.ask(keyed(post(path, body), ADA)).await;
+        assert_eq!(answer.status, status, "{path}");
+        answer.read().await;
+        assert_eq!(spent(&world), (cost.unwrap_or(0), 0), "{path}");
+        let record = world.record();
+        let charged = record.charge.as_ref().map(|charge| charge.money.nanos);
+        let is_known = *yaml != agreed;
+        assert_eq!(charged, cost.filter(|_| is_known), "{path}");
+        assert_eq!(record.unpriced, cost.is_some() && !is_known, "{path}");
+        assert_eq!((record.provenance, record.usage), (Provenance::None, None), "{path}");
+    }
+    // To look at something costs nothing.
+    let world = World::of(&agreed, [Reply::json("{}")]);
+    world.ask(keyed(get("/v1/batches/b1"), ADA)).await.read().await;
+    assert_eq!((spent(&world), world.record().unpriced), ((0, 0), false));
 }
 
 #[tokio::test(start_paused = true)]

@@ -327,3 +327,24 @@ async fn a_model_has_its_limits_by_every_name_that_the_file_does_not_spell_out()
         assert!(refused.status == 429 || refused.status == 403, "{name}: {}", refused.status);
     }
 }
+
+/// Whoever is refused and asks again and again takes little from those who are not.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_costs_microseconds() {
+    let world = by_key("rpm: 1");
+    assert_eq!(ask(&world).await.status, 200);
+    let mut times = Vec::new();
+    for _ in 0..1000 {
+        let request = keyed(chat(ASK), ADA);
+        let begun = std::time::Instant::now();
+        let answer = world.ask(request).await;
+        times.push(begun.elapsed());
+        assert_eq!(answer.status, 429);
+    }
+    times.sort_unstable();
+    let middle = times[times.len() / 2];
+    eprintln!("a refusal takes {middle:?}");
+    // Debug builds are several times slower, and not what anyone serves with.
+    let most = if cfg!(debug_assertions) { 1000 } else { 100 };
+    assert!(middle < std::time::Duration::from_micros(most), "{middle:?}");
+}

@@ -18,6 +18,25 @@ fn buckets(usage: &str) -> [u64; 5] {
 }
 
 #[test]
+fn sound_is_told_apart_within_input_and_output() {
+    for (details, wanted) in [
+        (("20", "30"), (20, 30)),
+        (("0", "0"), (0, 0)),
+        (("-1", "\"7\""), (0, 0)),
+        // No more of it than there is beside the cache and reasoning.
+        (("900", "900"), (36, 70)),
+    ] {
+        let (heard, spoken) = details;
+        let told = read(&format!(
+            r#"{{"prompt_tokens":100,"completion_tokens":90,"prompt_tokens_details":{{"cached_tokens":64,"audio_tokens":{heard}}},"completion_tokens_details":{{"reasoning_tokens":20,"audio_tokens":{spoken}}}}}"#,
+        ));
+        let told = told.unwrap();
+        assert_eq!((told.audio_input, told.audio_output), wanted, "{details:?}");
+        assert_eq!((told.input_total(), told.output_total()), (100, 90));
+    }
+}
+
+#[test]
 fn every_providers_convention_becomes_the_same_buckets() {
     for (who, usage, wanted) in [
         (
@@ -160,10 +179,23 @@ fn details_of_an_odd_form_hide_nothing() {
 #[test]
 fn totals_add_up_and_never_overflow() {
     let most = u64::MAX;
-    let usage = Usage { input: 1, cached_read: 2, cache_write: 3, output: 4, reasoning: 5 };
+    let usage = Usage {
+        input: 1,
+        cached_read: 2,
+        cache_write: 3,
+        output: 4,
+        reasoning: 5,
+        ..Usage::default()
+    };
     assert_eq!((usage.input_total(), usage.output_total()), (6, 9));
-    let usage =
-        Usage { input: most, cached_read: most, cache_write: 1, output: most, reasoning: 1 };
+    let usage = Usage {
+        input: most,
+        cached_read: most,
+        cache_write: 1,
+        output: most,
+        reasoning: 1,
+        ..Usage::default()
+    };
     assert_eq!((usage.input_total(), usage.output_total()), (most, most));
     let usage =
         read(r#"{"prompt_tokens":18446744073709551615,"completion_tokens":18446744073709551615}"#);
