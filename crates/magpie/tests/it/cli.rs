@@ -108,32 +108,19 @@ models:
 timeouts: { idle: 5 parsecs }
 ";
     let setup = Setup::file(text);
-    let form = setup.run(&["check", "magpie.yaml"]);
-    assert_eq!(form.status.code(), Some(2));
-    let report = stdout(&form);
-    assert!(
-        report.contains("magpie.yaml:1:1: unknown option `listn`\n  hint: did you mean `listen`?"),
-        "{report}"
-    );
-    assert!(
-        report
-            .contains("magpie.yaml:5:5: unknown option `api_kye`\n  hint: did you mean `api_key`?"),
-        "{report}"
-    );
-    assert!(report.ends_with("2 problems\n"), "{report}");
-
-    let setup = Setup::file(&text.replace("listn", "listen").replace("    api_kye: x\n", ""));
-    let meaning = setup.run(&["check", "magpie.yaml"]);
-    assert_eq!(meaning.status.code(), Some(2));
-    let report = stdout(&meaning);
+    let checked = setup.run(&["check", "magpie.yaml"]);
+    assert_eq!(checked.status.code(), Some(2));
+    let report = stdout(&checked);
     for expected in [
+        "magpie.yaml:1:1: unknown option `listn`\n  hint: did you mean `listen`?",
         "magpie.yaml:4:15: `ftp://example.com`",
-        "magpie.yaml:6:6: there is no provider `nobody`",
-        "magpie.yaml:7:",
+        "magpie.yaml:5:5: unknown option `api_kye`\n  hint: did you mean `api_key`?",
+        "magpie.yaml:7:6: there is no provider `nobody`",
+        "magpie.yaml:8:",
     ] {
         assert!(report.contains(expected), "{expected}: {report}");
     }
-    assert!(report.contains("5 parsecs") && report.ends_with("3 problems\n"), "{report}");
+    assert!(report.contains("5 parsecs") && report.ends_with("5 problems\n"), "{report}");
     // To serve with it fails in the same words.
     let run = setup.run(&[]);
     assert_eq!(run.status.code(), Some(2));
