@@ -31,7 +31,7 @@ use crate::log::{RequestLog, note};
 use crate::measure::{Measure, Shard};
 use crate::office::Office;
 use crate::pages::State;
-use crate::reading::Reading;
+use crate::reading::{Reading, SETTLE};
 use crate::recording::Recording;
 use crate::upstream::{Network, TlsConfigs};
 use crate::version::VERSION;
@@ -42,8 +42,6 @@ use crate::worker::{self, Phase, Shared};
 const BACKLOG: i32 = 1024;
 /// After the grace is over: how long streams may take to say that they end.
 const LAST_WORDS: Duration = Duration::from_millis(1500);
-/// Editors write a file in several steps: how long to wait for the last one.
-const SETTLE: Duration = Duration::from_millis(100);
 
 /// Serves until told to stop.
 pub(crate) fn run(source: Source) -> Result<ExitCode, String> {
@@ -234,10 +232,10 @@ impl Control {
                     break;
                 }
                 _ = hangup.recv() => {
-                    let _ = reading.again(reading.source.text(), &mut current);
+                    let _ = reading.again(reading.whole().await, &mut current);
                 }
                 Some(answer) = reloads.recv() => {
-                    let read = reading.again(reading.source.text(), &mut current);
+                    let read = reading.again(reading.whole().await, &mut current);
                     let _ = answer.send(read);
                 }
                 Some(()) = changes.recv() => {

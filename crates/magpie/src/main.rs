@@ -28,6 +28,7 @@ mod service;
 mod stalls;
 mod tasks;
 mod tokens;
+mod unread;
 mod upstream;
 mod version;
 mod watching;

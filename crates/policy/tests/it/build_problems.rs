@@ -41,6 +41,10 @@ fn numbers_out_of_range_are_told() {
             ["1:10 workers must be 1 to 1024 | leave it out for one per core"]
         );
     }
+    assert_eq!(
+        problems("limits: { connections: 0 }\n"),
+        ["1:9 limits.connections must be at least 1 | leave it out for 10000"]
+    );
 }
 
 #[test]
