@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use crate::alerts::{Alerts, Postman, alerts};
 use crate::books::Books;
 use crate::checks::Checks;
+use crate::commands::counted;
 use crate::configuration::Source;
 use crate::data::Data;
 use crate::feedback::Finder;
@@ -315,7 +316,10 @@ fn banner(
         .iter()
         .map(|provider| match provider.models.len() {
             0 => format!("  {:<14} {}", provider.id, provider.name),
-            count => format!("  {:<14} {} ({count} models listed)", provider.id, provider.name),
+            count => {
+                let count = counted(count, "model");
+                format!("  {:<14} {} ({count} listed)", provider.id, provider.name)
+            }
         })
         .collect();
     let default = snapshot.default_route();
@@ -331,8 +335,9 @@ fn banner(
                  export XINGHE_API_KEY=...   (`magpie providers` lists all variables)\n"
         }
     };
+    let workers = counted(workers, "worker");
     format!(
-        "Magpie {VERSION} on {scheme}://{address}  (API /v1, docs /docs, {workers} workers, from {origin})\n\
+        "Magpie {VERSION} on {scheme}://{address}  (API /v1, docs /docs, {workers}, from {origin})\n\
          {}\n  default        {}/{}\n{admin}{hint}\n  Try it:\n    \
          curl {scheme}://{address}/v1/chat/completions -H 'content-type: application/json' \\\n      \
          -d '{{\"model\": \"echo\", \"messages\": [{{\"role\": \"user\", \"content\": \"hello\"}}]}}'\n\n",

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use crate::callers::apply_file;
 use crate::checks::Checks;
+use crate::commands::counted;
 use crate::configuration::Source;
 use crate::jwks::Jwks;
 use crate::live::Reloaded;
@@ -107,7 +108,8 @@ impl Reading {
         self.jwks.set(&snapshot.issuers);
         self.shared.tls.forget();
         self.checks.read_again();
-        note(&format!("configuration read: {providers} providers, {models} models"));
+        let (providers, models) = (counted(providers, "provider"), counted(models, "model"));
+        note(&format!("configuration read: {providers}, {models}"));
         Ok(())
     }
 }

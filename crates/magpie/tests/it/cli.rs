@@ -64,7 +64,19 @@ fn check_says_ok_for_a_good_file() {
     let output = setup.run(&["check", "magpie.yaml"]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(stdout(&output), "ok: 2 providers, 2 models, default echo/echo\n");
-    assert_eq!(Setup::file("# nothing\n").run(&["check", "magpie.yaml"]).status.code(), Some(0));
+    let nothing = Setup::file("# nothing\n").run(&["check", "magpie.yaml"]);
+    assert_eq!(stdout(&nothing), "ok: 1 provider, 1 model, default echo/echo\n");
+}
+
+#[test]
+fn check_looks_at_what_would_be_read_if_no_file_is_named() {
+    let usual = Setup::file("listn: x\n").run(&["check"]);
+    assert!(stdout(&usual).starts_with("magpie.yaml:1:1: "), "{}", stdout(&usual));
+    let setup = Setup::empty();
+    std::fs::write(setup.folder().join("other.yaml"), "wrokers: 1\n").unwrap();
+    let named = setup.run(&["check", "-c", "other.yaml"]);
+    assert!(stdout(&named).starts_with("other.yaml:1:1: "), "{}", stdout(&named));
+    assert_eq!(setup.run(&["check"]).status.code(), Some(0), "the environment alone");
 }
 
 #[test]
@@ -166,7 +178,18 @@ fn providers_lists_the_profiles_and_where_their_keys_come_from() {
             "{id}: {text}"
         );
     }
-    assert!(text.contains("XINGHE_API_KEY, AISTUDIO_API_KEY"));
+    assert!(
+        text.contains(" XINGHE_API_KEY, AISTUDIO_API_KEY\n") && text.contains(" OLLAMA_HOST\n")
+    );
+    assert!(
+        text.contains("\nA provider is served when one of its variables is set. <NAME>_BASE_URL ")
+    );
+    let column = |line: &str| line.find("_API_KEY").map(|at| line[..at].rfind(' '));
+    let rows = text
+        .lines()
+        .filter(|line| ["xinghe ", "glm ", "azure "].iter().any(|id| line.starts_with(id)));
+    let columns: Vec<_> = rows.map(column).collect();
+    assert!(columns.len() == 3 && columns.windows(2).all(|two| two[0] == two[1]), "{text}");
     let configured = Setup::of("http://127.0.0.1:9/v1").run(&["providers"]);
     let row = stdout(&configured)
         .lines()
