@@ -117,8 +117,13 @@ fn a_target_of_an_unknown_provider_is_told_with_the_nearest_one() {
         found,
         [
             "4:6 there is no provider `lap` | did you mean `lab`?",
-            "5:6 there is no provider `wholly-else` | name it under providers, or set the key of wholly-else",
+            "5:6 there is no provider `wholly-else` | name it under providers: where a file has them, only those are served",
         ]
+    );
+    let found = problems("models:\n  b: wholly-else/m\n");
+    assert!(
+        found[0].ends_with("| name it under providers, or set the key of wholly-else"),
+        "{found:?}"
     );
 }
 
