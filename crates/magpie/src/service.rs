@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::listener::Peer;
 use crate::measure::Shard;
 use crate::pages;
-use crate::unread::Reading;
+use crate::unread::Upload;
 use crate::upstream::{Network, NetworkBody};
 
 /// The body of every response.
@@ -52,7 +52,7 @@ impl Service {
     /// Answers a request of a client.
     pub(crate) async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let (body, unread) = Reading::new(&parts, body);
+        let (body, unread) = Upload::new(&parts, body);
         let (mut response, visitor) = match self.receive(parts, body, peer) {
             // A box of its own: the connection would keep the room for it as long as it lives, and
             // the request is done with it once its head is out.
@@ -74,7 +74,7 @@ impl Service {
     }
 
     /// Lets a request in, and answers it unless it is a call of the API.
-    fn receive(&self, parts: Parts, body: Reading, peer: &Peer) -> Received {
+    fn receive(&self, parts: Parts, body: Upload, peer: &Peer) -> Received {
         let start = Instant::now();
         let snapshot = self.snapshot.load_full();
         let visitor = access::admit(&parts, &snapshot.access);
@@ -113,7 +113,7 @@ impl Service {
 /// What becomes of a request at the door, and of whom it is.
 enum Received {
     /// A call of the API.
-    Call(relay::Request<Reading>, Visitor),
+    Call(relay::Request<Upload>, Visitor),
     /// Anything else has its answer.
     Answered(Response<Body>, Visitor),
 }

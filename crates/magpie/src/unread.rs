@@ -23,7 +23,7 @@ const WHILE: Duration = Duration::from_secs(5);
 const MOST: usize = 4 << 20;
 
 /// The body of a request, of which what is left can be had once it is given up.
-pub(crate) struct Reading {
+pub(crate) struct Upload {
     body: Option<Incoming>,
     left: Option<Rc<Unread>>,
 }
@@ -32,7 +32,7 @@ pub(crate) struct Reading {
 #[derive(Default)]
 pub(crate) struct Unread(Cell<Option<Incoming>>);
 
-impl Reading {
+impl Upload {
     /// A body to be read, and where what is left of it will be, if that matters.
     pub(crate) fn new(parts: &Parts, body: Incoming) -> (Self, Option<Rc<Unread>>) {
         let matters = parts.version == Version::HTTP_2 && !body.is_end_stream();
@@ -61,7 +61,7 @@ async fn drain(mut body: Incoming) {
     }
 }
 
-impl Drop for Reading {
+impl Drop for Upload {
     fn drop(&mut self) {
         if let Some(left) = &self.left {
             left.0.set(self.body.take().filter(|body| !body.is_end_stream()));
@@ -69,7 +69,7 @@ impl Drop for Reading {
     }
 }
 
-impl Body for Reading {
+impl Body for Upload {
     type Data = Bytes;
     type Error = hyper::Error;
 

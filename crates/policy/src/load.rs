@@ -80,7 +80,7 @@ impl Readable {
             }
         }
         // Where an entry at fault has no end that could be seen, the reader does not come to it.
-        problems.extend(torn);
+        problems.extend(torn.filter(|_| config.is_none() || !blanked.is_empty()));
         problems.sort();
         Self { config, problems, blanked }
     }
