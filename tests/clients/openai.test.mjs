@@ -255,10 +255,16 @@ test("half an answer is not continued by another target", limit, async () => {
 });
 
 test("no target is left", limit, async () => {
-  for (const stream of [false, true, false, true]) {
+  const known = { true: 0, false: 0 };
+  const deadline = performance.now() + 10_000;
+  for (let stream = false; known.true < 2 || known.false < 2; stream = !stream) {
     const start = performance.now();
+    assert.ok(start < deadline, "it does not become known");
     await assert.rejects(chat("all-dead", { stream }), (error) => {
       assert.ok(error instanceof OpenAI.InternalServerError, `${error}`);
+      // Tried once: there were no more retries in this second.
+      if (error.code === "provider_unreachable") return true;
+      known[stream] += 1;
       assert.deepEqual([error.status, error.code], [503, "no_target_available"]);
       assert.match(error.message, /nowhere\/a: .*nowhere\/b: |nowhere\/[ab]: .*nobody else was asked/);
       const wait = Number(error.headers.get("retry-after"));

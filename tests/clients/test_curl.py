@@ -118,6 +118,13 @@ def test_expect_100_continue(upstream):
     assert "expect" not in upstream.last().headers
 
 
+@pytest.mark.parametrize("version", ["--http1.1", "--http2-prior-knowledge"])
+def test_an_upload_over_the_limit_is_told_so(version):
+    upload = b" " * (21 << 20)
+    reply = curl(version, "-H", "expect:", "--data-binary", "@-", input=upload)
+    assert reply.status == 413 and reply.json["error"]["code"] == "body_too_large"
+
+
 def test_doubled_slashes_and_queries(upstream):
     reply = curl("--path-as-is", "-d", BODY, url=f"{MAGPIE}//v1/chat/completions?a=b%20c")
     assert reply.status == 200 and reply.content == TEXT
@@ -196,7 +203,7 @@ def test_a_foreign_host_is_refused(upstream):
         replies = [
             curl("-H", f"host: {host}", "-d", BODY),
             curl("--request-target", f"http://{host}/v1/chat/completions", "-d", BODY),
-            # Without a body: this curl may lose an answer that comes before its body is read.
+            curl("--http2-prior-knowledge", "-H", f"host: {host}", "-d", BODY),
             curl("--http2-prior-knowledge", "-H", f"host: {host}", url=models),
         ]
         for reply in replies:

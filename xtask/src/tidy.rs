@@ -7,6 +7,8 @@ use std::process::Command;
 
 use crate::root;
 
+mod pages;
+
 /// Lines of a source file.
 const MAX_LINES: usize = 500;
 /// Crates that must not come in: a second TLS or crypto provider, or an unkept parser.
@@ -39,7 +41,7 @@ fn breaches() -> Result<Vec<String>, String> {
         let Ok(text) = fs::read_to_string(&full) else { continue };
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("rs") => source(&path, &text, &mut breaches),
-            Some("md") => links(&path, &text, &mut breaches),
+            Some("md") => pages::check(&path, &text, &mut breaches),
             _ => {}
         }
     }
@@ -77,18 +79,6 @@ fn source(path: &Path, text: &str, breaches: &mut Vec<String>) {
             if line.contains(unwanted) {
                 breaches.push(format!("{shown}:{}: {unwanted} is not left behind", number + 1));
             }
-        }
-    }
-}
-
-/// Links between pages of the project have to lead somewhere.
-fn links(path: &Path, text: &str, breaches: &mut Vec<String>) {
-    let folder = root().join(path).parent().map(Path::to_owned).unwrap_or_default();
-    for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-        let file = target.split('#').next().unwrap_or_default();
-        let is_local = !file.is_empty() && !file.contains("://") && !file.starts_with("mailto:");
-        if is_local && !folder.join(file).exists() {
-            breaches.push(format!("{}: the link to {target} leads nowhere", path.display()));
         }
     }
 }

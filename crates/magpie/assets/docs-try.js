@@ -84,10 +84,13 @@ export function tryPanel(op, models, onChange) {
     stopButton.disabled = true;
   }
 
+  // What has to be said comes first; headers are for those who know that they want them.
+  const fields = (...places) => op.params.filter((param) => places.includes(param.in)).map((param) => params.get(param.name).node);
   form.append(
     el('h2', {}, word('tryIt')),
-    ...[...params.values()].map(({ node }) => node),
+    ...fields('path', 'query'),
     ...(editor ? [editor] : []),
+    ...fields('header'),
     ...(op.path.startsWith('/v1/') ? [field(word('apiKey'), keyInput, word('keyHint'))] : []),
     el('div', { class: 'actions' }, sendButton, stopButton, el('span', { class: 'hint' }, word('sendHint'))),
     view.node,

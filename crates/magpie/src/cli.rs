@@ -37,8 +37,8 @@ pub(crate) enum Command {
     Run,
     /// Check a configuration file and show every problem, each with its place and a hint.
     Check {
-        /// The file.
-        file: PathBuf,
+        /// The file. Default: the one that `magpie run` would read.
+        file: Option<PathBuf>,
     },
     /// List the built-in provider profiles, the variables that set them up, and which are set up.
     Providers,

@@ -36,6 +36,12 @@ fn load(source: &Source) -> Result<Snapshot, String> {
     load.map_err(|problems| format!("the configuration has problems\n{}", source.report(&problems)))
 }
 
+/// So many things, in words.
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 /// `magpie check FILE`
 pub(crate) fn check(source: &Source) -> Outcome {
     match source.load() {
@@ -43,17 +49,16 @@ pub(crate) fn check(source: &Source) -> Outcome {
             let warnings: String =
                 snapshot.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
             say(&format!(
-                "{warnings}ok: {} providers, {} models, default {}/{}\n",
-                snapshot.providers.len(),
-                snapshot.models().len(),
+                "{warnings}ok: {}, {}, default {}/{}\n",
+                counted(snapshot.providers.len(), "provider"),
+                counted(snapshot.models().len(), "model"),
                 snapshot.default_route().provider.id,
                 snapshot.default_route().upstream_model,
             ))
         }
         Err(problems) => {
-            let count = problems.len();
-            let noun = if count == 1 { "problem" } else { "problems" };
-            say(&format!("{}{count} {noun}\n", source.report(&problems)))?;
+            let count = counted(problems.len(), "problem");
+            say(&format!("{}{count}\n", source.report(&problems)))?;
             Ok(ExitCode::from(2))
         }
     }
@@ -63,17 +68,24 @@ pub(crate) fn check(source: &Source) -> Outcome {
 pub(crate) fn providers(source: &Source) -> Outcome {
     let snapshot = load(source)?;
     let profiles = providers::builtin().map_err(|fault| fault.to_string())?;
-    let mut text = format!("{:<18} {:<3} {:<34} {}\n", "PROVIDER", "SET", "KEY FROM", "BASE URL");
+    let url = |profile: &providers::Profile| {
+        profile.base_url.clone().unwrap_or_else(|| String::from("(to be set)"))
+    };
+    let width = profiles.iter().map(|(_, profile)| url(profile).len()).max().unwrap_or_default();
+    let mut text =
+        format!("{:<18} {:<3} {:<width$} {}\n", "PROVIDER", "SET", "BASE URL", "VARIABLES");
     for (id, profile) in &profiles {
         let set = snapshot.providers.iter().any(|provider| provider.profile == *id);
-        let from = match profile.env.key.is_empty() {
-            true => String::from("-"),
-            false => profile.env.key.join(", "),
-        };
+        let env = &profile.env;
+        let from = if env.key.is_empty() { &env.base_url } else { &env.key };
+        let from = if from.is_empty() { String::from("-") } else { from.join(", ") };
         let mark = if set { "yes" } else { "" };
-        let base_url = profile.base_url.as_deref().unwrap_or("(to be set)");
-        text.push_str(&format!("{id:<18} {mark:<3} {from:<34} {base_url}\n"));
+        text.push_str(&format!("{id:<18} {mark:<3} {:<width$} {from}\n", url(profile)));
     }
+    text.push_str(
+        "\nA provider is served when one of its variables is set. <NAME>_BASE_URL gives it another\n\
+         address, as XINGHE_BASE_URL does for xinghe; one that needs no key is set up by it alone.\n",
+    );
     say(&text)
 }
 

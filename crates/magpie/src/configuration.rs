@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use policy::{Config, Environment, Place, Problem, Snapshot};
+use policy::{Environment, Place, Problem, Snapshot};
 
 use crate::books::has_stored_keys;
 
@@ -58,8 +58,7 @@ impl Source {
     pub(crate) fn resolve(&self, text: &str) -> Result<Snapshot, Vec<Problem>> {
         let profiles = providers::builtin()
             .map_err(|fault| vec![Problem::new(Place::NONE, fault.to_string(), "rebuild")])?;
-        let config: Config = policy::load(text, &self.environment)?;
-        policy::build_beside(&config, &profiles, &self.environment, &has_stored_keys)
+        policy::resolve(text, &profiles, &self.environment, &has_stored_keys)
     }
 
     /// Reads the file and resolves it.

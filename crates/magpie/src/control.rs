@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use crate::alerts::{Alerts, Postman, alerts};
 use crate::books::Books;
 use crate::checks::Checks;
+use crate::commands::counted;
 use crate::configuration::Source;
 use crate::data::Data;
 use crate::feedback::Finder;
@@ -31,7 +32,7 @@ use crate::log::{RequestLog, note};
 use crate::measure::{Measure, Shard};
 use crate::office::Office;
 use crate::pages::State;
-use crate::reading::Reading;
+use crate::reading::{Reading, SETTLE};
 use crate::recording::Recording;
 use crate::upstream::{Network, TlsConfigs};
 use crate::version::VERSION;
@@ -42,8 +43,6 @@ use crate::worker::{self, Phase, Shared};
 const BACKLOG: i32 = 1024;
 /// After the grace is over: how long streams may take to say that they end.
 const LAST_WORDS: Duration = Duration::from_millis(1500);
-/// Editors write a file in several steps: how long to wait for the last one.
-const SETTLE: Duration = Duration::from_millis(100);
 
 /// Serves until told to stop.
 pub(crate) fn run(source: Source) -> Result<ExitCode, String> {
@@ -234,10 +233,10 @@ impl Control {
                     break;
                 }
                 _ = hangup.recv() => {
-                    let _ = reading.again(reading.source.text(), &mut current);
+                    let _ = reading.again(reading.whole().await, &mut current);
                 }
                 Some(answer) = reloads.recv() => {
-                    let read = reading.again(reading.source.text(), &mut current);
+                    let read = reading.again(reading.whole().await, &mut current);
                     let _ = answer.send(read);
                 }
                 Some(()) = changes.recv() => {
@@ -317,7 +316,10 @@ fn banner(
         .iter()
         .map(|provider| match provider.models.len() {
             0 => format!("  {:<14} {}", provider.id, provider.name),
-            count => format!("  {:<14} {} ({count} models listed)", provider.id, provider.name),
+            count => {
+                let count = counted(count, "model");
+                format!("  {:<14} {} ({count} listed)", provider.id, provider.name)
+            }
         })
         .collect();
     let default = snapshot.default_route();
@@ -333,8 +335,9 @@ fn banner(
                  export XINGHE_API_KEY=...   (`magpie providers` lists all variables)\n"
         }
     };
+    let workers = counted(workers, "worker");
     format!(
-        "Magpie {VERSION} on {scheme}://{address}  (API /v1, docs /docs, {workers} workers, from {origin})\n\
+        "Magpie {VERSION} on {scheme}://{address}  (API /v1, docs /docs, {workers}, from {origin})\n\
          {}\n  default        {}/{}\n{admin}{hint}\n  Try it:\n    \
          curl {scheme}://{address}/v1/chat/completions -H 'content-type: application/json' \\\n      \
          -d '{{\"model\": \"echo\", \"messages\": [{{\"role\": \"user\", \"content\": \"hello\"}}]}}'\n\n",

@@ -2,8 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
+use crate::log::note;
+
 /// Client connections if nothing else is said and the process may open enough files.
 const USUAL: usize = 10_000;
+/// Those that are taken however few files the process may open.
+const LEAST: usize = 16;
 
 /// The connections of clients, in all workers.
 pub(crate) struct Connections {
@@ -17,10 +21,17 @@ pub(crate) struct Connections {
 
 impl Connections {
     /// None yet, and at most as many as are configured, but no more than the process's file
-    /// descriptors allow, for each may need another one to a provider.
+    /// descriptors allow, for each may need another one to a provider. If that is fewer than were
+    /// asked for, the owner is told.
     pub(crate) fn new(configured: Option<usize>) -> Self {
-        let affordable = open_files().map_or(USUAL, |files| files / 100 * 45);
-        let most = configured.unwrap_or(USUAL).min(affordable).max(16);
+        let affordable = open_files().map_or(usize::MAX, |files| (files / 100 * 45).max(LEAST));
+        let most = configured.unwrap_or(USUAL).min(affordable);
+        if let Some(configured) = configured.filter(|configured| *configured > most) {
+            note(&format!(
+                "warning: limits.connections is {configured}, but the limit on open files (`ulimit \
+                 -n`) leaves room for {most}"
+            ));
+        }
         Self { open: AtomicUsize::new(0), most, turned_away: AtomicU64::new(0) }
     }
 }

@@ -28,6 +28,7 @@ mod service;
 mod stalls;
 mod tasks;
 mod tokens;
+mod unread;
 mod upstream;
 mod version;
 mod watching;
@@ -51,7 +52,8 @@ fn main() -> ExitCode {
     let source = Source::find(cli.config);
     let result = match cli.command.unwrap_or(Command::Run) {
         Command::Run => control::run(source),
-        Command::Check { file } => commands::check(&Source::find(Some(file))),
+        Command::Check { file: None } => commands::check(&source),
+        Command::Check { file } => commands::check(&Source::find(file)),
         Command::Providers => commands::providers(&source),
         Command::Models => commands::models(&source),
         Command::Explain(question) => commands::explain(&source, &question),

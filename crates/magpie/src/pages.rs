@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use policy::Snapshot;
-use relay::{Code, Fault, ReplyBody, wrong_method};
+use relay::{Code, Fault, Operation, ReplyBody, endpoint, wrong_method};
 use serde_json::json;
 
 use crate::service::Body;
@@ -69,10 +69,7 @@ pub(crate) fn answer(
         "/openapi.json" => text_page("application/json", OPENAPI.replace("{{version}}", VERSION)),
         path => match FILES.iter().find(|(known, ..)| *known == path) {
             Some((_, kind, text)) => text_page(kind, Bytes::from_static(text.as_bytes())),
-            None => {
-                let message = format!("Nothing lives at {path}.");
-                return Err(Fault::new(Code::UnknownPath, message));
-            }
+            None => return Err(nothing_at(path, &parts.method)),
         },
     };
     if !matches!(parts.method, Method::GET | Method::HEAD) {
@@ -80,6 +77,16 @@ pub(crate) fn answer(
     }
     page.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     Ok(page)
+}
+
+/// The fault for a path where nothing lives; the likeliest reason is a base URL that is not whole.
+fn nothing_at(path: &str, method: &Method) -> Fault {
+    let meant = endpoint(method, &format!("/v1{path}"));
+    let message = match meant.is_ok_and(|meant| meant.operation != Operation::Other) {
+        true => format!("Nothing lives at {path}, but at /v1{path}: the base URL ends in /v1."),
+        false => format!("Nothing lives at {path}."),
+    };
+    Fault::new(Code::UnknownPath, message)
 }
 
 fn welcome(snapshot: &Snapshot, state: &State) -> serde_json::Value {

@@ -6,15 +6,22 @@ use std::time::Duration;
 
 use policy::directory::Origin;
 use policy::{Problem, Settings};
+use tokio::time::sleep;
 
 use crate::callers::apply_file;
 use crate::checks::Checks;
+use crate::commands::counted;
 use crate::configuration::Source;
 use crate::jwks::Jwks;
 use crate::live::Reloaded;
 use crate::log::note;
 use crate::past::Past;
 use crate::worker::Shared;
+
+/// Editors write a file in several steps: how long to wait for the last one.
+pub(crate) const SETTLE: Duration = Duration::from_millis(100);
+/// How often a file that goes on changing is looked at before it is taken as it is.
+const LOOKS: usize = 10;
 
 /// What a new configuration takes the place of.
 pub(crate) struct Reading {
@@ -28,6 +35,24 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
+    /// The text of the file for whoever asks that it be read now, which may be while it is written:
+    /// it is looked at until it stays the same.
+    ///
+    /// # Errors
+    /// One problem, if the file cannot be read.
+    pub(crate) async fn whole(&self) -> Result<String, Vec<Problem>> {
+        let mut text = self.source.text();
+        for _ in 0..LOOKS {
+            sleep(SETTLE).await;
+            let now = self.source.text();
+            if now == text {
+                break;
+            }
+            text = now;
+        }
+        text
+    }
+
     /// Swaps the configuration whole, or keeps the one there is. `current` is the text that was
     /// looked at last.
     ///
@@ -83,7 +108,8 @@ impl Reading {
         self.jwks.set(&snapshot.issuers);
         self.shared.tls.forget();
         self.checks.read_again();
-        note(&format!("configuration read: {providers} providers, {models} models"));
+        let (providers, models) = (counted(providers, "provider"), counted(models, "model"));
+        note(&format!("configuration read: {providers}, {models}"));
         Ok(())
     }
 }

@@ -4,15 +4,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http::{Request, Response, header};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use policy::Snapshot;
-use relay::{Fault, Language, Latch, Relay, ReplyBody, RequestId, access};
+use relay::{Code, Fault, Language, Latch, Relay, ReplyBody, RequestId, Visitor, access};
 use tokio::time::Instant;
 
 use crate::listener::Peer;
 use crate::measure::Shard;
 use crate::pages;
+use crate::unread::Upload;
 use crate::upstream::{Network, NetworkBody};
 
 /// The body of every response.
@@ -26,6 +28,8 @@ pub(crate) struct Service {
     /// Set when running streams have to end.
     shed: Rc<Latch>,
     shard: Rc<Shard>,
+    /// Requests of the API that may be under way.
+    most: usize,
 }
 
 impl Service {
@@ -35,8 +39,9 @@ impl Service {
         state: Arc<pages::State>,
         shed: Rc<Latch>,
         shard: Rc<Shard>,
+        most: usize,
     ) -> Self {
-        Self { snapshot, relay, state, shed, shard }
+        Self { snapshot, relay, state, shed, shard, most }
     }
 
     /// How many calls are under way whose answers may be shared.
@@ -46,7 +51,20 @@ impl Service {
 
     /// Answers a request of a client.
     pub(crate) async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
-        let mut response = self.respond(request, peer).await;
+        let (parts, body) = request.into_parts();
+        let (body, unread) = Upload::new(&parts, body);
+        let (mut response, visitor) = match self.receive(parts, body, peer) {
+            // A box of its own: the connection would keep the room for it as long as it lives, and
+            // the request is done with it once its head is out.
+            Received::Call(request, visitor) => {
+                (Box::pin(self.relay.serve(request)).await, visitor)
+            }
+            Received::Answered(response, visitor) => (response, visitor),
+        };
+        if let Some(unread) = unread {
+            unread.forget();
+        }
+        visitor.stamp(response.headers_mut());
         // The API has given its own already, which is also in the log.
         if !response.headers().contains_key("x-request-id") {
             let id = RequestId::new().to_header();
@@ -55,36 +73,49 @@ impl Service {
         response
     }
 
-    async fn respond(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+    /// Lets a request in, and answers it unless it is a call of the API.
+    fn receive(&self, parts: Parts, body: Upload, peer: &Peer) -> Received {
         let start = Instant::now();
         let snapshot = self.snapshot.load_full();
-        let (parts, body) = request.into_parts();
-        let visitor = match access::admit(&parts, &snapshot.access) {
-            Ok(visitor) => visitor,
-            Err(fault) => return refused(&fault, Language::of(&parts.headers)),
-        };
-        if let Some(preflight) = visitor.preflight(&parts, &snapshot.access) {
-            return preflight.map(|()| ReplyBody::whole(""));
-        }
-        let mut response = match access::is_api(parts.uri.path()) {
-            true => {
-                self.shard.begun();
-                let shed = Rc::clone(&self.shed);
-                let address = Some(peer.address.ip());
-                let id = RequestId::new();
-                let request = relay::Request { id, parts, body, snapshot, start, address, shed };
-                // A box of its own: the connection would keep the room for it as long as it lives,
-                // and the request is done with it once its head is out.
-                Box::pin(self.relay.serve(request)).await
+        let visitor = access::admit(&parts, &snapshot.access);
+        if let Ok(visitor) = &visitor {
+            if let Some(preflight) = visitor.preflight(&parts, &snapshot.access) {
+                let answer = preflight.map(|()| ReplyBody::whole(""));
+                return Received::Answered(answer, Visitor::default());
             }
-            false => match pages::answer(&parts, &snapshot, &self.state) {
-                Ok(page) => page,
-                Err(fault) => refused(&fault, Language::of(&parts.headers)),
-            },
-        };
-        visitor.stamp(response.headers_mut());
-        response
+            if !access::is_api(parts.uri.path()) {
+                let page = pages::answer(&parts, &snapshot, &self.state);
+                let page =
+                    page.unwrap_or_else(|fault| refused(&fault, Language::of(&parts.headers)));
+                return Received::Answered(page, visitor.clone());
+            }
+        }
+        let (id, address) = (RequestId::new(), Some(peer.address.ip()));
+        let shed = Rc::clone(&self.shed);
+        let request = relay::Request { id, parts, body, snapshot, start, address, shed };
+        let is_one_too_many = self.shard.under_way() >= self.most;
+        self.shard.begun();
+        match visitor {
+            Ok(visitor) if is_one_too_many => {
+                let fault = Fault::new(Code::TooManyAtOnce, "Too many requests are under way.");
+                let fault = fault.header(header::RETRY_AFTER, HeaderValue::from_static("1"));
+                Received::Answered(self.relay.refuse(&request, &fault), visitor)
+            }
+            Ok(visitor) => Received::Call(request, visitor),
+            // What is refused at the door is in the log as well, whatever it asked for.
+            Err(fault) => {
+                Received::Answered(self.relay.refuse(&request, &fault), Visitor::default())
+            }
+        }
     }
+}
+
+/// What becomes of a request at the door, and of whom it is.
+enum Received {
+    /// A call of the API.
+    Call(relay::Request<Upload>, Visitor),
+    /// Anything else has its answer.
+    Answered(Response<Body>, Visitor),
 }
 
 fn refused(fault: &Fault, language: Language) -> Response<Body> {
@@ -92,6 +123,6 @@ fn refused(fault: &Fault, language: Language) -> Response<Body> {
     *response.status_mut() = fault.code.status();
     let headers = response.headers_mut();
     fault.stamp(headers);
-    headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -42,6 +42,9 @@ const MAX_HEADER_BYTES: u32 = 32 << 10;
 const MAX_HEADERS: usize = 100;
 /// Streams of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
+/// Requests under way in a worker are as many as connections may be open, but no fewer than this:
+/// what one HTTP/2 connection may ask for.
+const LEAST_REQUESTS: usize = MAX_STREAMS as usize;
 /// What one HTTP/2 stream may send ahead.
 const STREAM_WINDOW: u32 = 64 << 10;
 /// How often an HTTP/2 client is asked whether it is alive.
@@ -100,7 +103,8 @@ pub(crate) async fn serve(
     let snapshot = Arc::clone(&shared.snapshot);
     let stop = Stop::default();
     let state = Arc::clone(&shared.state);
-    let service = Rc::new(Service::new(snapshot, relay, state, Rc::clone(&stop.shed), shard));
+    let (shed, most) = (Rc::clone(&stop.shed), shared.connections.most.max(LEAST_REQUESTS));
+    let service = Rc::new(Service::new(snapshot, relay, state, shed, shard, most));
     let open = Rc::new(Cell::new(0));
     let stopping = tokio::task::spawn_local(stop.clone().follow(shared.phase.clone()));
     let mut draining = Waiter::new(Rc::clone(&stop.drain));

@@ -236,6 +236,9 @@ impl Builder<'_> {
         };
         let body = size(&written.body, defaults.body);
         let upload = size(&written.upload, defaults.upload);
+        if written.connections == Some(0) {
+            self.problem(place, "limits.connections must be at least 1", "leave it out for 10000");
+        }
         Limits { body, upload, connections: written.connections }
     }
 

@@ -255,7 +255,7 @@ pub struct LimitsConfig {
     #[schemars(extend("x-example" = "200MiB"))]
     pub upload: Option<String>,
     /// Client connections open at once, over all workers. Default 10000, or less where the
-    /// process may open fewer files.
+    /// process may open fewer files. Each worker takes as many requests at once, at least 256.
     #[schemars(extend("x-example" = 10000))]
     pub connections: Option<usize>,
 }
@@ -280,7 +280,7 @@ impl Default for Metering {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// One line per request: never a prompt, an answer or a key.
+    /// One line per request of the API: never a prompt, an answer or a key.
     #[schemars(extend("x-example" = true))]
     pub requests: bool,
     /// `text`, `json`, or `auto`: text on a terminal, else JSON.

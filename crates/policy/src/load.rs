@@ -14,47 +14,76 @@ use crate::problem::{Place, Problem};
 pub type Environment = BTreeMap<String, String>;
 
 /// Problems found in one reading, above which the rest is left for the next.
-const MAX_PROBLEMS: usize = 50;
+pub(crate) const MAX_PROBLEMS: usize = 50;
 
 /// Reads a configuration. `${NAME}` in values is taken from `environment`.
-///
-/// A reader stops at the first fault; to find the next one, the entry at fault is blanked out and
-/// the file read again, until it reads.
 ///
 /// # Errors
 /// Every [`Problem`] of form, in the order of the file. What the values mean is checked by
 /// [`build`](crate::build()).
 pub fn load(text: &str, environment: &Environment) -> Result<Config, Vec<Problem>> {
-    let original: Vec<&str> = text.split('\n').collect();
-    let mut lines = original.clone();
-    let mut blanked = BTreeSet::new();
-    let mut problems = Vec::new();
-    let is_yaml = serde_saphyr::from_str::<IgnoredAny>(text).is_ok();
-    loop {
-        match read(&lines.join("\n"), environment) {
-            Ok(config) if problems.is_empty() => return Ok(config),
-            Ok(_) => break,
-            Err(fault) => {
-                // Blanking may tear what is written over several lines: that is not the file's.
-                if is_yaml && is_syntax(&fault) {
+    let Readable { config, problems, .. } = Readable::of(text, environment);
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(problems),
+    }
+}
+
+/// What of a text can be read, and what of it cannot.
+pub(crate) struct Readable {
+    /// The configuration without the entries at fault; none if the rest cannot be told from them.
+    pub(crate) config: Option<Config>,
+    /// Every problem of form, in the order of the file.
+    pub(crate) problems: Vec<Problem>,
+    /// The lines of the entries at fault, from 1.
+    pub(crate) blanked: BTreeSet<usize>,
+}
+
+impl Readable {
+    /// Reads a text. A reader stops at the first fault; to find the next one, the entry at fault is
+    /// blanked out and the file read again, until it reads.
+    pub(crate) fn of(text: &str, environment: &Environment) -> Self {
+        let original: Vec<&str> = text.split('\n').collect();
+        let mut lines = original.clone();
+        let mut blanked = BTreeSet::new();
+        let mut problems = Vec::new();
+        let torn = serde_saphyr::from_str::<IgnoredAny>(text).err();
+        let mut torn = torn.filter(is_syntax).map(|fault| describe(&fault));
+        let is_yaml = torn.is_none();
+        let mut config = None;
+        loop {
+            match read(&lines.join("\n"), environment) {
+                Ok(read) => {
+                    config = Some(read);
                     break;
                 }
-                let problem = told(&fault, &lines, environment);
-                let line = usize::try_from(problem.place.line).unwrap_or(0);
-                // Nor is an entry that lost all its members and reads as null.
-                if !next_entry(&original, line).is_some_and(|next| blanked.contains(&next)) {
-                    problems.push(problem);
+                Err(fault) => {
+                    // Blanking may tear what is written over several lines: that is not the file's.
+                    if is_yaml && is_syntax(&fault) {
+                        break;
+                    }
+                    if is_syntax(&fault) {
+                        torn = None;
+                    }
+                    let problem = told(&fault, &lines, environment);
+                    let line = usize::try_from(problem.place.line).unwrap_or(0);
+                    // Nor is an entry that lost all its members and reads as null.
+                    if !next_entry(&original, line).is_some_and(|next| blanked.contains(&next)) {
+                        problems.push(problem);
+                    }
+                    let gone = blank(&mut lines, line);
+                    if gone.is_empty() || problems.len() >= MAX_PROBLEMS || is_syntax(&fault) {
+                        break;
+                    }
+                    blanked.extend(gone);
                 }
-                let gone = blank(&mut lines, line);
-                if gone.is_empty() || problems.len() >= MAX_PROBLEMS || is_syntax(&fault) {
-                    break;
-                }
-                blanked.extend(gone);
             }
         }
+        // Where an entry at fault has no end that could be seen, the reader does not come to it.
+        problems.extend(torn.filter(|_| config.is_none() || !blanked.is_empty()));
+        problems.sort();
+        Self { config, problems, blanked }
     }
-    problems.sort();
-    Err(problems)
 }
 
 fn read(text: &str, environment: &Environment) -> Result<Config, Error> {
@@ -115,7 +144,7 @@ fn blank(lines: &mut [&str], line: usize) -> Vec<usize> {
 }
 
 /// The entry that begins on `line`, by the indexes of its lines.
-fn entry(lines: &[&str], line: usize) -> Option<Range<usize>> {
+pub(crate) fn entry(lines: &[&str], line: usize) -> Option<Range<usize>> {
     let first = line.checked_sub(1).filter(|index| *index < lines.len())?;
     if lines[first].trim().is_empty() {
         return None;

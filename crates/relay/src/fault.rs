@@ -128,6 +128,8 @@ pub enum Code {
     InvalidIdempotencyKey,
     /// An `Idempotency-Key` that belongs to another request.
     IdempotencyKeyReused,
+    /// Too much is under way.
+    TooManyAtOnce,
 }
 
 /// Who is to blame.
@@ -175,7 +177,7 @@ const fn row(
 impl Code {
     /// Every code, in the order of the type.
     #[rustfmt::skip] // a list
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 44] = [
         Self::InvalidJson, Self::InvalidField, Self::DuplicateField, Self::BodyTooLarge,
         Self::BodyTimeout, Self::BodyCut, Self::CompressedBody, Self::InvalidPath,
         Self::UnknownPath, Self::WrongMethod, Self::UnknownModel, Self::UnknownProvider,
@@ -186,7 +188,7 @@ impl Code {
         Self::Disabled, Self::AddressNotAllowed, Self::OperationNotAllowed, Self::ModelNotAllowed,
         Self::RateLimited, Self::BudgetExhausted, Self::Unpriced, Self::LedgerUnavailable,
         Self::Internal, Self::IssuerUnavailable, Self::InvalidIdempotencyKey,
-        Self::IdempotencyKeyReused,
+        Self::IdempotencyKeyReused, Self::TooManyAtOnce,
     ];
 
     #[rustfmt::skip] // a table
@@ -211,7 +213,7 @@ impl Code {
             Self::ForeignOrigin => row(S::FORBIDDEN, "origin_not_allowed", Caller, "The owner can let a page in with `cors.origins` in the configuration.", "可由管理员在配置的 `cors.origins` 中放行该页面。"),
             Self::ForeignHost => row(S::FORBIDDEN, "host_not_allowed", Caller, "The owner can add a name with `hosts` in the configuration.", "可由管理员在配置的 `hosts` 中加入该主机名。"),
             Self::WebSocket => row(S::NOT_FOUND, "websocket_unsupported", Caller, "Use POST.", "请使用 POST。"),
-            Self::NoTarget => row(S::SERVICE_UNAVAILABLE, "no_target_available", Provider, "Try again later, or ask for another model.", "请稍后重试,或改用其他模型。"),
+            Self::NoTarget => row(S::SERVICE_UNAVAILABLE, "no_target_available", Provider, "Try again later, or ask for another model.", "请稍后重试，或改用其他模型。"),
             Self::Unreachable => row(S::BAD_GATEWAY, "provider_unreachable", Provider, "", ""),
             Self::NoReply => row(S::BAD_GATEWAY, "provider_no_reply", Provider, "", ""),
             Self::Truncated => row(S::BAD_GATEWAY, "provider_truncated", Provider, "The answer is not whole.", "回答不完整。"),
@@ -236,6 +238,7 @@ impl Code {
             Self::Internal => row(S::INTERNAL_SERVER_ERROR, "internal_error", Magpie, "This is a defect of Magpie; the owner finds it in the log by x-request-id.", "这是鹊桥的缺陷；管理员可凭 x-request-id 在日志中找到它。"),
             Self::InvalidIdempotencyKey => row(S::BAD_REQUEST, "invalid_idempotency_key", Caller, "Send one, of 1 to 255 visible ASCII characters, such as a UUID.", "请只发送一个，由 1 到 255 个可见 ASCII 字符组成，例如 UUID。"),
             Self::IdempotencyKeyReused => row(S::UNPROCESSABLE_ENTITY, "idempotency_key_reused", Caller, "Take a new key for each request, and the same one only to repeat it as it was.", "每个新请求请使用新的键；只有原样重发同一请求时才使用相同的键。"),
+            Self::TooManyAtOnce => row(S::SERVICE_UNAVAILABLE, "too_many_requests_at_once", Magpie, "Try again in a second.", "请一秒后重试。"),
             Self::LedgerUnavailable => row(S::SERVICE_UNAVAILABLE, "ledger_unavailable", Magpie, "Nothing was sent to a provider. Try again.", "尚未向服务商发送任何内容，请重试。"),
         }
     }

@@ -37,6 +37,7 @@ mod prepare;
 mod queue;
 mod reading;
 mod record;
+mod refuse;
 mod reply;
 mod request_id;
 mod respond;

@@ -189,6 +189,12 @@ impl Shard {
         self.own.begun.add(1);
     }
 
+    /// Requests that have come and are not recorded yet.
+    pub(crate) fn under_way(&self) -> usize {
+        let under_way = self.own.begun.get().saturating_sub(self.own.ended.get());
+        usize::try_from(under_way).unwrap_or(usize::MAX)
+    }
+
     /// The connections to providers of this worker.
     pub(crate) fn pooled(&self) -> Arc<Pooled> {
         Arc::clone(&self.own.pooled)
@@ -211,7 +217,10 @@ impl Shard {
         if !record.is_last {
             return;
         }
-        self.own.ended.add(1);
+        // A copy for a shadow has not come from anyone.
+        if record.mirror_of.is_none() {
+            self.own.ended.add(1);
+        }
         if record.asked && !record.overhead.is_zero() {
             self.own.overhead.observe(OWN, nanos(record.overhead));
         }

@@ -3,11 +3,14 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use testkit::ScriptedUpstream;
+
 use crate::client::Wire;
+use crate::h2_client;
 use crate::harness::{Magpie, PATIENCE, Setup};
 
-/// The least that can be configured.
-const ROOM: usize = 16;
+/// Fewer than a process takes unless it is told.
+const ROOM: usize = 3;
 
 /// Connections that have been accepted, as their answers show.
 fn full() -> (Magpie, Vec<Wire>) {
@@ -54,6 +57,48 @@ fn the_answer_to_one_too_many_has_the_length_it_announces() {
     let whole = wire.read_to_end();
     assert_eq!(whole.len(), announced, "{:?}", String::from_utf8_lossy(&whole));
     assert!(whole.ends_with(b"}}"));
+}
+
+#[test]
+fn more_connections_than_files_are_told_to_be_fewer() {
+    let magpie = Setup::empty().and("limits: { connections: 4000000000 }").start();
+    let said = magpie.process.stderr.wait_for("the warning", |text| {
+        text.lines().find(|line| line.contains("limits.connections")).map(String::from)
+    });
+    assert!(said.contains("is 4000000000, but the limit on open files"), "{said}");
+    assert_eq!(magpie.get("/health").status(), 200);
+}
+
+#[test]
+fn more_requests_than_may_be_under_way_are_told_when_to_come_again() {
+    let upstream = ScriptedUpstream::start();
+    let few = format!("workers: 1\nlimits: {{ connections: {ROOM} }}");
+    let magpie = Setup::of(&upstream.base_url()).and(&few).start();
+    h2_client::run(async {
+        // As many as one HTTP/2 connection may ask for, over two.
+        let (one, other) =
+            (h2_client::connect(magpie.address).await, h2_client::connect(magpie.address).await);
+        let mut running = Vec::new();
+        for number in 0..256 {
+            let client = if number % 2 == 0 { &one } else { &other };
+            running.push(client.ask("up/stall:1", true).await);
+        }
+        let refused = other.ask("up/ok", false).await;
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()["retry-after"]),
+            (503, &"1".parse().unwrap())
+        );
+        let text = h2_client::text(refused).await;
+        assert!(text.contains("\"code\":\"too_many_requests_at_once\""), "{text}");
+        // What is no request of the API is answered, and so is the next one when one has ended.
+        assert_eq!(other.call("GET", "/health", "").await.unwrap().status(), 200);
+        running.pop();
+        let start = Instant::now();
+        while other.ask("up/ok", false).await.status() != 200 {
+            assert!(start.elapsed() < PATIENCE, "no room although one has left");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! HTTP/2 on both sides.
 
+use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use testkit::ScriptedUpstream;
 use crate::client::events;
 use crate::h2_client::{self, read_until, text};
 use crate::h2_upstream::{Http2Upstream, Manner};
-use crate::harness::{Magpie, PATIENCE, PROVIDER_KEY, Setup};
+use crate::harness::{CHAT, Magpie, PATIENCE, PROVIDER_KEY, Setup};
 
 #[test]
 fn many_streams_share_one_connection_of_a_client() {
@@ -64,6 +65,46 @@ fn served(manner: Manner) -> (Http2Upstream, Magpie) {
     let base_url = format!("base_url: {}", upstream.base_url());
     let magpie = Setup::provider(&[&base_url, "http: http2"]).and("workers: 1").start();
     (upstream, magpie)
+}
+
+#[test]
+fn a_refusal_in_the_middle_of_an_upload_is_an_answer_and_no_reset() {
+    let magpie = Setup::empty().and("limits: { body: 64KiB }").start();
+    h2_client::run(async {
+        let stream = tokio::net::TcpStream::connect(magpie.address).await.unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut client = client.ready().await.unwrap();
+        let request = http::Request::post(format!("http://localhost{CHAT}")).body(()).unwrap();
+        let (reply, mut upload) = client.send_request(request, false).unwrap();
+        let piece = bytes::Bytes::from(vec![b' '; 16 << 10]);
+        for _ in 0..8 {
+            upload.send_data(piece.clone(), false).unwrap();
+        }
+        let mut reply = reply.await.unwrap();
+        assert_eq!(reply.status(), 413);
+        let body = reply.body_mut().data().await.unwrap().unwrap();
+        assert!(body.starts_with(b"{\"error\":"), "{body:?}");
+        assert!(reply.body_mut().data().await.is_none(), "the answer ends");
+        // The client, which may only hear of it now, ends its body as it would have.
+        let reset = poll_fn(|cx| upload.poll_reset(cx));
+        let reset = tokio::time::timeout(Duration::from_millis(300), reset).await;
+        assert!(reset.is_err(), "the stream is taken back: {reset:?}");
+        // One that never does is not listened to for ever.
+        let mut sent = 0;
+        while upload.send_data(piece.clone(), false).is_ok() {
+            sent += piece.len();
+            assert!(sent < 64 << 20, "all of it is read");
+            upload.reserve_capacity(piece.len());
+            let room = poll_fn(|cx| upload.poll_capacity(cx));
+            if !matches!(tokio::time::timeout(PATIENCE, room).await, Ok(Some(Ok(_)))) {
+                break;
+            }
+        }
+        assert!(sent >= 2 << 20, "only {sent} bytes more are read");
+        drop((upload, client));
+        connection.abort();
+    });
 }
 
 #[test]

@@ -86,6 +86,24 @@ fn the_line_says_how_a_request_ended() {
 }
 
 #[test]
+fn who_is_turned_away_at_the_door_leaves_a_line_too() {
+    let magpie = Setup::empty().start();
+    let foreign = [
+        (CHAT, "origin", "https://elsewhere.example", "origin_not_allowed"),
+        ("/v1/models", "host", "elsewhere.example", "host_not_allowed"),
+        ("/docs", "host", "elsewhere.example", "host_not_allowed"),
+    ];
+    for (number, (path, header, value, error)) in foreign.into_iter().enumerate() {
+        let reply = magpie.call("GET", path, &[(header, value)], "");
+        reply.assert_error(403, error);
+        let line = magpie.log(number + 1)[number].clone();
+        assert_eq!(line["request_id"], reply.header("x-request-id").unwrap());
+        assert_eq!((&line["status"], &line["outcome"]), (&403.into(), &"refused".into()));
+        assert_eq!(line["error"], error, "{line}");
+    }
+}
+
+#[test]
 fn for_people_the_line_is_text() {
     let upstream = ScriptedUpstream::start();
     let magpie = Setup::of(&upstream.base_url()).and("log: { format: text }").start();

@@ -149,7 +149,18 @@ fn the_description_of_the_api_lists_what_is_served() {
 fn what_does_not_live_here_is_said_in_openai_words() {
     let magpie = Setup::empty().start();
     for path in ["/nothing", "/v2/chat/completions", "/docs/none.js", "/v1", "/v1/"] {
-        magpie.get(path).assert_error(404, "unknown_path");
+        let reply = magpie.get(path);
+        reply.assert_error(404, "unknown_path");
+        assert!(!reply.text().contains("base URL"), "{}", reply.text());
+    }
+    // What a client does whose base URL has no /v1.
+    for (method, path) in
+        [("POST", "/chat/completions"), ("GET", "/models"), ("POST", "/images/generations")]
+    {
+        let reply = magpie.call(method, path, &[], "{}");
+        reply.assert_error(404, "unknown_path");
+        let told = format!("Nothing lives at {path}, but at /v1{path}: the base URL ends in /v1.");
+        assert!(reply.text().contains(&told), "{}", reply.text());
     }
     for (method, path, allowed) in [
         ("POST", "/", "GET, HEAD"),

@@ -88,6 +88,30 @@ fn a_file_that_is_written_in_steps_is_used_when_it_is_whole() {
 }
 
 #[test]
+fn a_signal_in_the_middle_of_writing_waits_for_the_end_of_it() {
+    let _alone = turn::alone();
+    let (upstream, magpie) = served();
+    let path = magpie.process.setup.path();
+    // Nothing yet, which would do as a configuration.
+    fs::write(&path, "").unwrap();
+    magpie.process.signal("HUP");
+    thread::sleep(Duration::from_millis(30));
+    fs::write(&path, config(&upstream, "second")).unwrap();
+    let start = Instant::now();
+    loop {
+        let reply = magpie.post(CHAT, &chat("which", false));
+        assert_eq!(reply.status(), 200, "half a file is used: {}", reply.text());
+        if reply.header("x-magpie-target") == Some("up/second") {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "up/second does not come into force");
+    }
+    let once = |_: &str| (magpie.reloads() > 0).then_some(());
+    magpie.process.stderr.wait_for("the reload", once);
+    assert_eq!(magpie.reloads(), 1, "{}", magpie.process.stderr.so_far());
+}
+
+#[test]
 fn a_file_that_was_touched_but_not_changed_is_not_read_again() {
     let (upstream, magpie) = served();
     let path = magpie.process.setup.path();

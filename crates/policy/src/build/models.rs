@@ -261,6 +261,9 @@ pub(super) fn spot(
     let near = nearest(id, providers.iter().map(|provider| &*provider.id), 2);
     let hint = match near.first() {
         Some(name) => format!("did you mean `{name}`?"),
+        None if config.providers.is_some() => {
+            "name it under providers: where a file has them, only those are served".into()
+        }
         None => format!("name it under providers, or set the key of {id}"),
     };
     Err(Some((format!("there is no provider `{id}`"), hint)))

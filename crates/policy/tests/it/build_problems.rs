@@ -41,6 +41,10 @@ fn numbers_out_of_range_are_told() {
             ["1:10 workers must be 1 to 1024 | leave it out for one per core"]
         );
     }
+    assert_eq!(
+        problems("limits: { connections: 0 }\n"),
+        ["1:9 limits.connections must be at least 1 | leave it out for 10000"]
+    );
 }
 
 #[test]
@@ -113,8 +117,13 @@ fn a_target_of_an_unknown_provider_is_told_with_the_nearest_one() {
         found,
         [
             "4:6 there is no provider `lap` | did you mean `lab`?",
-            "5:6 there is no provider `wholly-else` | name it under providers, or set the key of wholly-else",
+            "5:6 there is no provider `wholly-else` | name it under providers: where a file has them, only those are served",
         ]
+    );
+    let found = problems("models:\n  b: wholly-else/m\n");
+    assert!(
+        found[0].ends_with("| name it under providers, or set the key of wholly-else"),
+        "{found:?}"
     );
 }
 

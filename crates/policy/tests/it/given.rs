@@ -22,9 +22,7 @@ pub(crate) fn config(text: &str) -> Config {
 pub(crate) fn resolved(text: &str, variables: &[(&str, &str)]) -> Result<Snapshot, Vec<Problem>> {
     static PROFILES: OnceLock<Vec<(String, Profile)>> = OnceLock::new();
     let profiles = PROFILES.get_or_init(|| ::providers::builtin().unwrap());
-    let environment = environment(variables);
-    let config = policy::load(text, &environment)?;
-    policy::build(&config, profiles, &environment)
+    policy::resolve(text, profiles, &environment(variables), &|_| false)
 }
 
 /// The snapshot of a text that is right.

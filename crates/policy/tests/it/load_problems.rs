@@ -149,7 +149,6 @@ fn a_text_that_is_no_yaml_is_told_with_its_place() {
     for (text, place) in [
         ("open: true\nhosts: [a, b\nlog: {}\n", ""),
         ("listen: \"127.0.0.1\nopen: true\n", ""),
-        ("open: true\n  hosts: []\n", "1:"),
         ("models:\n  a: b: c\n", "2:"),
         ("}\n", "1:"),
         ("listen: @x\n", "1:"),
@@ -159,6 +158,9 @@ fn a_text_that_is_no_yaml_is_told_with_its_place() {
         assert!(found[0].starts_with(place), "{text}: {found:?}");
         assert!(!found[0].contains('\n'), "{found:?}");
     }
+    // What reads as something else is told as that, too.
+    let found = of_form("open: true\n  hosts: []\n");
+    assert!(found.len() == 2 && found[1].starts_with("2:8 "), "{found:?}");
 }
 
 #[test]
@@ -174,6 +176,14 @@ fn problems_in_front_of_a_syntax_error_are_told_with_it() {
     let found = of_form("opne: true\nworkers: x\nlisten: [a\n");
     assert!(found.len() >= 2, "{found:?}");
     assert!(found.iter().any(|told| told.contains("`opne`")), "{found:?}");
+}
+
+#[test]
+fn a_bracket_that_is_never_closed_is_told_where_its_entry_is_wrong_as_well() {
+    let found = of_form("hostz: [a\nopen: true\n");
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("1:1 unknown option `hostz`"), "{found:?}");
+    assert!(found[1].starts_with("2:"), "{found:?}");
 }
 
 #[test]
@@ -262,10 +272,48 @@ fn very_many_problems_are_told_up_to_a_bound() {
 }
 
 #[test]
-fn problems_of_form_come_before_problems_of_meaning() {
-    let found = problems("opne: true\nlisten: nonsense\n");
-    assert_eq!(found.len(), 1);
-    assert!(found[0].contains("`opne`"));
+fn problems_of_meaning_are_told_with_those_of_form() {
+    let text = "\
+opne: true
+listen: nonsense
+providers:
+  lab:
+    base_url: ftp://example.com
+    api_kye: x
+  far: { profile: vllm, regoin: cn }
+models:
+  a: nobody/m
+  b: [lab/m]
+  c: { target: echo/m, timeouts: { idle: 5 parsecs } }
+timeouts: { idel: 3s }
+";
+    let found = problems(text);
+    let places: Vec<&str> = found.iter().map(|told| told.split(' ').next().unwrap()).collect();
+    assert_eq!(
+        places,
+        ["1:1", "2:9", "5:15", "6:5", "7:25", "9:6", "10:3", "11:34", "12:13"],
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn what_only_follows_from_a_problem_of_form_is_none_of_its_own() {
+    for text in [
+        // The provider is there, and lost the one member that says where it is.
+        "providers:\n  lab:\n    region: cn\n    base_ur: http://x/v1\nmodels: { a: lab/m }\n",
+        "providers: { lab: { base_ur: http://x/v1 } }\nmodels:\n  a: lab/m\n",
+        "providers:\n  lab: http://x/v1\nmodels:\n  a: { fallback: [lab/m, echo/m] }\n",
+        "providers:\n  lab:\n    # the key\n    profile: openai\n    api_kye: x\n",
+        // So with models that others name.
+        "models:\n  a: [echo/m]\n  b: { cascade: [a, echo] }\n",
+        // Somebody has a key, who it is cannot be read.
+        "listen: 0.0.0.0:1\nkeys: [{ nmae: ci, key: 0123456789abcdef0123456789abcdef }]\n",
+        // There is a default, though it cannot be read.
+        "providers: { echo: { profile: sglang } }\nmodels:\n  default: [echo/m]\n",
+    ] {
+        let found = problems(text);
+        assert_eq!(found.len(), 1, "{text}{found:#?}");
+    }
 }
 
 #[test]

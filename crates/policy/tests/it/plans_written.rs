@@ -153,7 +153,7 @@ fn what_is_wrong_is_told_with_its_place() {
         ),
         (
             "{ fallback: [a/x, nobody/x] }",
-            "7:24 there is no provider `nobody` | name it under providers, or set the key of nobody",
+            "7:24 there is no provider `nobody` | name it under providers: where a file has them, only those are served",
         ),
         ("{ fallback: [a/x, { balance: [b] }] }", "7:36 `b` is no target | write provider/model"),
         (
