@@ -176,6 +176,13 @@ impl Breaker {
         }
     }
 
+    /// Whether it is open, and the time has come for a probe.
+    #[must_use]
+    pub fn is_due(&self, now_ms: u64) -> bool {
+        let State { phase, at_ms, .. } = State::unpack(self.state.load(Relaxed));
+        phase == Phase::Open && at_ms <= now_ms
+    }
+
     /// Takes the one slot of a probe, if it is due. Whoever gets it has to come back with
     /// [`record`](Self::record), and this time as the beginning.
     #[must_use]

@@ -7,7 +7,6 @@ use super::config::{Affinity, By};
 use super::hash::{Hash64, mixed};
 use super::shape::{Balance, Kind, Member, Node};
 use super::walk::{Choice, Walk};
-use crate::health::Standing;
 
 /// Members that are drawn before all are looked at in their order: enough to find two as long as
 /// most can be asked.
@@ -154,7 +153,7 @@ impl Walk<'_, '_> {
 
     /// Whether a probe of a target is due.
     fn is_due(&self, target: usize) -> bool {
-        self.plan.targets[target].live.health.breaker.standing(self.now_ms) == Standing::Due
+        self.plan.targets[target].live.health.breaker.is_due(self.now_ms)
     }
 
     /// The cheapest; under a latency objective, the cheapest that keeps it, or else the fastest.
