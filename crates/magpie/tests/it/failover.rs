@@ -2,11 +2,13 @@
 //! after it is hidden, and what a client sees says which.
 
 use std::fmt::Write as _;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 use testkit::{DEFAULT_TEXT, Refused, ScriptedUpstream};
 
 use crate::client::Reply;
@@ -47,6 +49,27 @@ pub(crate) fn is_good(reply: &Reply, stream: bool) -> bool {
     reply.status() == 200 && reply.whole && text.as_deref() == Some(DEFAULT_TEXT)
 }
 
+/// An address where nobody answers, not even to refuse: as many wait to be taken in as may, so whoever
+/// else knocks is not heard.
+struct BlackHole {
+    address: SocketAddr,
+    _socket: Socket,
+    _waiting: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    fn open() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let knock = |_| TcpStream::connect_timeout(&address, Duration::from_millis(300)).ok();
+        let waiting: Vec<TcpStream> = (0..16).map_while(knock).collect();
+        assert!(waiting.len() < 16, "everybody is taken in");
+        Self { address, _socket: socket, _waiting: waiting }
+    }
+}
+
 /// Each fault's target is tried first, and then one that is well.
 struct Fleet {
     magpie: Magpie,
@@ -54,6 +77,7 @@ struct Fleet {
     good: ScriptedUpstream,
     /// Its certificate is nobody's whom Magpie trusts.
     untrusted: ScriptedUpstream,
+    _black_hole: BlackHole,
     /// What plays a part that the scripted one cannot.
     _raw: Vec<RawUpstream>,
 }
@@ -78,12 +102,15 @@ impl Fleet {
             }
         });
         let tls = format!("https://127.0.0.1:{}/v1", silent.address().port());
+        let black_hole = BlackHole::open();
+        let unheard = format!("http://{}/v1", black_hole.address);
         let config = [
             "log: { requests: false }\nproviders:\n",
             &provider("bad", &bad.base_url(), HASTY),
             &provider("good", &good.base_url(), ""),
             &provider("refusing", &Refused::base_url(), ""),
             &provider("unnamed", "http://provider.invalid/v1", ""),
+            &provider("unheard", &unheard, HASTY),
             &provider("mute", &tls, HASTY),
             &provider("untrusted", &untrusted.base_url(), ""),
             &provider("closing", &closing.base_url(), ""),
@@ -94,14 +121,16 @@ impl Fleet {
             })),
         ];
         let magpie = Setup::file(&config.concat()).start();
-        Self { magpie, bad, good, untrusted, _raw: vec![silent, closing, resetting, pinging] }
+        let raw = vec![silent, closing, resetting, pinging];
+        Self { magpie, bad, good, untrusted, _black_hole: black_hole, _raw: raw }
     }
 }
 
 /// Faults that another target makes up for, whether a stream was asked for or not.
-const EITHER: [&str; 26] = [
+const EITHER: [&str; 27] = [
     "refusing/x",
     "unnamed/x",
+    "unheard/x",
     "mute/x",
     "untrusted/x",
     "closing/x",
