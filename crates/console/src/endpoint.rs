@@ -218,6 +218,11 @@ impl<T> List<T> {
     }
 }
 
+/// How many items to read for a page of so many: one more says whether there is another page.
+pub(crate) fn one_more(limit: u32) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1)
+}
+
 /// How many items were asked for: 50 unless said otherwise.
 ///
 /// # Errors

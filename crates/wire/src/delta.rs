@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::envelope::Problem;
 use crate::json::{Name, Scanner};
-use crate::reply::Unreadable;
+use crate::reply::{Unreadable, one_object};
 
 /// A chunk of a chat stream, taken apart. Ranges are places in the data of its event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,23 +47,15 @@ impl Delta {
 /// # Errors
 /// [`Unreadable`] if it is not one JSON object in UTF-8.
 pub fn delta(data: &[u8]) -> Result<Delta, Unreadable> {
-    std::str::from_utf8(data).map_err(|_| Unreadable)?;
-    let mut scanner = Scanner { bytes: data, at: 0 };
-    scanner.skip_space();
-    if scanner.peek() != Some(b'{') {
-        return Err(Unreadable);
-    }
     let mut delta = Delta::default();
-    let read = scanner.members(0, |name, inner| match name.text(&mut String::new()) {
+    one_object(data, |name, inner| match name.text(&mut String::new()) {
         b"choices" => {
             delta.is_chunk = true;
             read_choices(inner, &mut delta)
         }
         _ => inner.skip_value(1),
-    });
-    read.map_err(|_| Unreadable)?;
-    scanner.skip_space();
-    if scanner.peek().is_some() { Err(Unreadable) } else { Ok(delta) }
+    })?;
+    Ok(delta)
 }
 
 fn read_choices(scanner: &mut Scanner<'_>, delta: &mut Delta) -> Result<(), Problem> {

@@ -65,18 +65,26 @@ pub struct Unreadable;
 /// # Errors
 /// [`Unreadable`] if it is not one JSON object in UTF-8.
 pub fn glance(data: &[u8], marks: &[ErrorMark]) -> Result<Glance, Unreadable> {
+    let mut glance = Glance::default();
+    one_object(data, |name, inner| read_member(&name, inner, marks, &mut glance))?;
+    Ok(glance)
+}
+
+/// Walks the members of the one JSON object that the data is. `visit` is given each name, and has to
+/// move past the value.
+pub(crate) fn one_object<'b>(
+    data: &'b [u8],
+    visit: impl FnMut(Name<'b>, &mut Scanner<'b>) -> Result<(), Problem>,
+) -> Result<(), Unreadable> {
     std::str::from_utf8(data).map_err(|_| Unreadable)?;
     let mut scanner = Scanner { bytes: data, at: 0 };
     scanner.skip_space();
     if scanner.peek() != Some(b'{') {
         return Err(Unreadable);
     }
-    let mut glance = Glance::default();
-    scanner
-        .members(0, |name, inner| read_member(&name, inner, marks, &mut glance))
-        .map_err(|_| Unreadable)?;
+    scanner.members(0, visit).map_err(|_| Unreadable)?;
     scanner.skip_space();
-    if scanner.peek().is_some() { Err(Unreadable) } else { Ok(glance) }
+    if scanner.peek().is_some() { Err(Unreadable) } else { Ok(()) }
 }
 
 fn read_member(

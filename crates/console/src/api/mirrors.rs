@@ -55,7 +55,6 @@ impl Endpoint for at::ListMirrors {
             .filter(|mirror| after.as_ref().is_none_or(|after| mirror.id > *after))
             .collect();
         mirrors.sort_by(|a, b| a.id.cmp(&b.id));
-        mirrors.truncate(usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1));
         Ok(List::page(mirrors, limit, |mirror| mirror.id.clone()))
     }
 }

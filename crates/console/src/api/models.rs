@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::plans::plans;
-use crate::endpoint::{Call, Endpoint, List, Nothing, page_size};
+use crate::endpoint::{Call, Endpoint, List, Nothing, one_more, page_size};
 use crate::explain::{ModelView, Now, models};
 use crate::fault::Fault;
 use crate::live::Plans;
@@ -31,7 +31,7 @@ impl Endpoint for at::ListModels {
         let limit = page_size(limit)?;
         let Plans { snapshot, now_ms: ms } = plans(&call.desk)?;
         let now = Now { ms, unix_ms: now_ms() };
-        let most = usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1);
+        let most = one_more(limit);
         let found = models(&snapshot.plans(), after.as_deref(), most, now);
         Ok(List::page(found, limit, |model| model.id.clone()))
     }

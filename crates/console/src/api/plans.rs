@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::keys::file_key;
 use crate::auth::{Desk, Reach};
-use crate::endpoint::{Call, Endpoint, List, Nothing, page_size};
+use crate::endpoint::{Call, Endpoint, List, Nothing, one_more, page_size};
 use crate::explain::{Explained, Now, PlannedTarget, Question, explain, targets};
 use crate::fault::{Code, Fault};
 use crate::ids::random;
@@ -189,7 +189,7 @@ impl Endpoint for at::ListTargets {
         let mut all = snapshot.plans();
         all.retain(|(name, _)| model.as_deref().is_none_or(|model| **name == *model));
         let now = Now { ms, unix_ms: now_ms() };
-        let most = usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1);
+        let most = one_more(limit);
         Ok(List::page(targets(&all, snapshot.health(), after, most, now), limit, |target| {
             target.id.clone()
         }))

@@ -143,6 +143,11 @@ impl State {
         Self { phase: Phase::Open, unreached, trips, at_ms: now_ms.saturating_add(open) }
     }
 
+    /// Whether it is open, and the time has come for a probe.
+    fn is_due(self, now_ms: u64) -> bool {
+        self.phase == Phase::Open && self.at_ms <= now_ms
+    }
+
     /// Whether the probe that began then holds the slot: another may have it by now, if a request
     /// that passed in spite of it closed the breaker in between.
     fn is_probed_since(self, begun_ms: u64) -> bool {
@@ -167,10 +172,11 @@ impl Breaker {
     /// How it stands at this time.
     #[must_use]
     pub fn standing(&self, now_ms: u64) -> Standing {
-        let State { phase, unreached, at_ms, .. } = State::unpack(self.state.load(Relaxed));
+        let state = State::unpack(self.state.load(Relaxed));
+        let State { phase, unreached, at_ms, .. } = state;
         match phase {
             Phase::Closed => Standing::Closed { percent: ramp(at_ms, now_ms) },
-            Phase::Open if at_ms <= now_ms => Standing::Due,
+            Phase::Open if state.is_due(now_ms) => Standing::Due,
             Phase::Open => Standing::Open { until_ms: at_ms, unreached },
             Phase::HalfOpen => Standing::Probing { unreached },
         }
@@ -179,8 +185,7 @@ impl Breaker {
     /// Whether it is open, and the time has come for a probe.
     #[must_use]
     pub fn is_due(&self, now_ms: u64) -> bool {
-        let State { phase, at_ms, .. } = State::unpack(self.state.load(Relaxed));
-        phase == Phase::Open && at_ms <= now_ms
+        State::unpack(self.state.load(Relaxed)).is_due(now_ms)
     }
 
     /// Takes the one slot of a probe, if it is due. Whoever gets it has to come back with
@@ -188,8 +193,8 @@ impl Breaker {
     #[must_use]
     pub fn probe(&self, now_ms: u64) -> bool {
         self.change(|state| {
-            let is_due = state.phase == Phase::Open && state.at_ms <= now_ms;
-            is_due.then_some(State { phase: Phase::HalfOpen, at_ms: now_ms, ..state })
+            let probing = State { phase: Phase::HalfOpen, at_ms: now_ms, ..state };
+            state.is_due(now_ms).then_some(probing)
         })
     }
 
